@@ -21,11 +21,12 @@ import signal
 import string
 import subprocess
 import threading
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self
+from typing import IO, Any, Final, NoReturn, Self
 
 from llamakey_addon.errors import LlamaKeyError
 
@@ -213,51 +214,50 @@ def _read_command(command: str, ref: str, environ: Mapping[str, str], base: Path
             f"{shown} can't be started ({error.strerror or type(error).__name__}): "
             "install the command, or give its full path"
         ) from None
+    ends_s = time.monotonic() + _COMMAND_TIMEOUT_S
     # Read beside, up to a bound: neither a silent command nor an endless one holds the start.
     output: list[bytes] = []
-    pipe = process.stdout
-    assert pipe is not None
-    reader = threading.Thread(
-        target=lambda: output.append(pipe.read(_KEY_MAX_BYTES + 1)), daemon=True
-    )
+
+    def read(pipe: IO[bytes]) -> None:
+        with pipe:
+            output.append(pipe.read(_KEY_MAX_BYTES + 1))
+
+    reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
     reader.start()
     reader.join(_COMMAND_TIMEOUT_S)
     try:
-        if reader.is_alive():
-            raise KeyUnavailable(
-                f"{shown} gave no answer within {_COMMAND_TIMEOUT_S:.0f} s: "
-                "run it by hand in the proxy's shell and see what it waits for"
-            )
-        if not output:
-            raise KeyUnavailable(f"{shown} could not be read: run it by hand and see what it says")
-        raw = output[0]
-        if len(raw) <= _KEY_MAX_BYTES:
-            try:
-                code = process.wait(_COMMAND_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                raise KeyUnavailable(
-                    f"{shown} does not end: run it by hand in the proxy's shell"
-                ) from None
-            if code != 0:
-                raise KeyUnavailable(
-                    f"{shown} failed with exit code {code}: run it by hand and see what it says"
-                )
-        return _text(raw, shown)
+        code = process.wait(max(0.1, ends_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        code = None
     finally:
-        _end(process)
+        if process.poll() is None or reader.is_alive():  # itself, or a child that holds the pipe
+            _end(process)
+            reader.join(1)
+    if output and len(output[0]) > _KEY_MAX_BYTES:
+        return _text(output[0], shown)  # raises: too long
+    if code is None or not output:
+        raise KeyUnavailable(
+            f"{shown} did not end within {_COMMAND_TIMEOUT_S:.0f} s: "
+            "run it by hand in the proxy's shell and see what it waits for"
+        )
+    if code != 0:
+        raise KeyUnavailable(
+            f"{shown} failed with exit code {code}: "
+            "run it by hand in the proxy's shell and see what it says"
+        )
+    return _text(output[0], shown)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the command and what it has started, and leave no zombie."""
-    if process.poll() is None:
-        if os.name == "posix":
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except OSError:
-                process.kill()
-        else:
-            process.kill()
-        process.wait()
+    """End the command with what it has started, and leave no zombie."""
+    if os.name == "posix":
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except OSError:
+            pass  # nobody is left in the group
+    else:
+        process.kill()
+    process.wait()
 
 
 def _read_keyring(rest: str) -> str:
@@ -273,7 +273,8 @@ def _read_keyring(rest: str) -> str:
         ) from None
     try:
         value = keyring.get_password(service, user)
-    except Exception as error:  # noqa: BLE001  backends raise what they like; none of it is ours
+    except Exception as error:
+        # Backends raise what they like, and none of their words are known to hold no key.
         raise KeyUnavailable(
             f"the system's keyring failed ({type(error).__name__}): unlock it, or use another "
             "kind of reference"

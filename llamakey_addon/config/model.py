@@ -1,0 +1,176 @@
+"""The shape of config.yaml, for reading it and for its JSON Schema.
+
+The docs of the fields are the manual: editors show them. Defaults stand here once; `settings.py`
+turns what is written into what the proxy runs by.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+type Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+type Bytes = Annotated[int, Field(ge=1024, le=2**50)]
+type Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Part(BaseModel):
+    """Base of everything here: strict about unknown words and about types, silent about values."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        # A value may be a key that stands in the wrong place.
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class TlsPart(Part):
+    cert: str
+    """PEM file with the certificate and its chain. Relative to this file's folder."""
+    key: str
+    """PEM file with its private key, without a passphrase."""
+
+
+class CredentialPart(Part):
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] = "Authorization"
+    """Header in which the provider wants its key."""
+    format: Annotated[str, Field(pattern=r"^[\x21-\x7e ]*\{key\}$")] = "Bearer {key}"
+    """How the header's value is made; `{key}` stands for the key."""
+
+
+class ProviderPart(Part):
+    """A catalogued provider is named by its id, and everything is optional. A provider of your own
+    needs `upstream`, and `like` or `credential`."""
+
+    enabled: bool = True
+    """false takes the provider out of service."""
+    key: str | None = None
+    """Where the real key is: `env:NAME`, `file:PATH`, `cmd:COMMAND` or `keyring:SERVICE/USER`.
+    Default: the provider's usual environment variable."""
+    upstream: str | None = None
+    """Origin that requests go to, e.g. `https://eu.api.openai.com`. Default: the provider's own."""
+    ca: str | None = None
+    """PEM file with roots to trust for this upstream, beside the usual ones."""
+    allow_plain_upstream: bool = False
+    """Let the real key travel over plain HTTP to a host beyond loopback."""
+    prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] | None = None
+    """First segment of the path at the proxy. Default: the provider's id."""
+    like: str | None = None
+    """For a provider of your own: id of a catalogued provider whose API it speaks."""
+    credential: CredentialPart | None = None
+    """For a provider of your own: where its key goes. Default: as `like` says."""
+
+
+class RulePart(Part):
+    """One thing that is allowed. What is left out means any."""
+
+    providers: list[str] | None = None
+    """Ids of providers."""
+    methods: list[str] | None = None
+    """HTTP methods."""
+    paths: list[str] | None = None
+    """The provider's own paths, without prefix, e.g. `/v1/chat/completions`, or names of its
+    endpoints, e.g. `chat`. `*` stands for anything within a segment, `**` for any segments."""
+
+
+class UserPart(Part):
+    allow: list[RulePart] | None = None
+    """Whitelist: a request passes when one rule allows it. An empty list allows nothing; left out,
+    everything is allowed."""
+
+
+class LoggingPart(Part):
+    console: bool = True
+    """One line a request on the console."""
+    file: str | None = None
+    """File to which one JSON object a request is appended. Relative to this file's folder."""
+
+
+class LimitsPart(Part):
+    head_bytes: Bytes = 65536
+    """Request line and headers of a request together."""
+    head_fields: Count = 100
+    """Header fields of a request."""
+    head_timeout_s: Seconds = 20.0
+    """From the first byte of a request to the end of its head."""
+    keepalive_timeout_s: Seconds = 75.0
+    """How long a client's connection may wait for its next request."""
+    body_bytes: Bytes = 1073741824
+    """Body of a request."""
+    json_body_bytes: Bytes = 8388608
+    """JSON bodies up to this size are read whole before a request is judged; longer ones are
+    streamed."""
+    body_timeout_s: Seconds = 60.0
+    """How long an unfinished request body may pause."""
+    answer_timeout_s: Seconds = 1800.0
+    """How long a provider may be silent, before its answer or within it."""
+    connect_timeout_s: Seconds = 10.0
+    """To open a connection to a provider, TLS included."""
+    connections: Count = 8000
+    """Connections of clients in all."""
+    connections_per_address: Count = 4000
+    """Connections of clients from one address."""
+    pool_idle: Annotated[int, Field(ge=0, le=100_000)] = 32
+    """Idle connections kept for each upstream; 0 keeps none."""
+    pool_idle_s: Seconds = 30.0
+    """How long an idle upstream connection is kept."""
+    answer_head_bytes: Bytes = 65536
+    """Status line and headers of a provider's answer."""
+    drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30.0
+    """How long running requests may go on when the proxy is told to stop."""
+
+
+class ViewPart(Part):
+    max_flows: Count = 1000
+    """Flows that mitmweb or the console keep; the oldest ones are dropped."""
+    body_bytes: Annotated[int, Field(ge=0, le=2**40)] = 4194304
+    """How much of a body a flow shows."""
+
+
+class ConfigFile(Part):
+    """config.yaml of LlamaKey. Every setting is optional."""
+
+    listen: str | int = "localhost:8000"
+    """Address on which the proxy serves: `HOST:PORT`, or a port on localhost."""
+    public_url: str | None = None
+    """URL by which clients reach the proxy; stands in their environment files. Default: localhost
+    and the port."""
+    allow_plain: bool = False
+    """Serve plain HTTP beyond loopback. Local keys then travel in clear: only behind a proxy that
+    speaks TLS, or in a network that you trust."""
+    trusted_proxies: list[str] = []
+    """Networks of the proxies before this one whose X-Forwarded-For and Forwarded are believed."""
+    tls: TlsPart | None = None
+    """Serve HTTPS with this certificate."""
+    data_folder: str | None = None
+    """Folder of the store with the local keys' hashes. The variable LLAMAKEY_HOME goes before it.
+    Default: the platform's place for data."""
+    contact: str = ""
+    """Whom to ask, shown to people whose request is refused, e.g. `ops@example.com`."""
+    providers: dict[str, ProviderPart | None] = {}
+    """Providers that need more than their usual environment variable, and your own."""
+    users: dict[str, UserPart | None] = {}
+    """What each user may do; `"*"` stands for everybody who is not named."""
+    logging: LoggingPart = LoggingPart()
+    """Where requests are logged. No header values, bodies or keys are."""
+    limits: LimitsPart = LimitsPart()
+    """Bounds on what one client, or all, may take."""
+    upstream_proxy: str | None = None
+    """Proxy towards the providers, e.g. `http://proxy.corp:3128`, or a reference such as
+    `env:CORP_PROXY`. Default: HTTPS_PROXY and NO_PROXY of the environment."""
+    view: ViewPart = ViewPart()
+    """What mitmweb and the console keep."""
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of config.yaml, for editors."""
+    schema = ConfigFile.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "LlamaKey's config.yaml",
+        **{name: part for name, part in schema.items() if name != "title"},
+    }

@@ -1,0 +1,144 @@
+"""What the proxy runs by: config.yaml and the environment, resolved and frozen.
+
+`Settings.load` is the only maker. Loading again is the reload: nothing here changes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+from llamakey_addon.errors import Fault
+from llamakey_addon.journey import Provider, Rule
+
+type Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the proxy serves."""
+
+    host: str
+    port: int
+    """0 lets the system choose one."""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificate for clients; both PEM files were read when the settings were loaded."""
+
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    console: bool
+    file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds; `model.LimitsPart` says what each is. `_s` are seconds, `_bytes` bytes."""
+
+    head_bytes: int
+    head_fields: int
+    head_timeout_s: float
+    keepalive_timeout_s: float
+    body_bytes: int
+    json_body_bytes: int
+    body_timeout_s: float
+    answer_timeout_s: float
+    connect_timeout_s: float
+    connections: int
+    connections_per_address: int
+    pool_idle: int
+    pool_idle_s: float
+    answer_head_bytes: int
+    drain_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    max_flows: int
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the owner decided, checked."""
+
+    path: Path | None
+    """The file that was read; None where there is none and the defaults hold."""
+    listen: Listen
+    public_url: str
+    """By which clients reach the proxy, without a trailing slash."""
+    allow_plain: bool
+    trusted_proxies: tuple[Network, ...]
+    tls: Tls | None
+    data_folder: Path
+    contact: str
+    providers: Mapping[str, Provider]
+    """By prefix: every catalogued one, ready or not, and the owner's own."""
+    users: Mapping[str, tuple[Rule, ...] | None]
+    """By name as written; ask `rules_for`."""
+    logging: Logging
+    limits: Limits
+    upstream_proxy: str | None = field(repr=False)
+    """URL, perhaps with a password in it; None leaves the choice to the environment."""
+    view: View
+    strip_headers: frozenset[bytes] = field(repr=False)
+    """Headers that never pass from client to upstream: every credential or identity header of any
+    provider, the owner's own included. Lower case, `_` as `-`."""
+    query_keys: frozenset[str] = field(repr=False)
+    """Query parameters in which some provider's SDK puts its key, lower case."""
+    warnings: tuple[Fault, ...] = ()
+    """What works and yet wants a look."""
+
+    @classmethod
+    def load(
+        cls, path: Path | None, environ: Mapping[str, str], *, listen: str | None = None
+    ) -> Settings:
+        """Read config.yaml and the environment.
+
+        Arguments:
+            path: the file; None takes ./config.yaml if there is one, else the defaults.
+            environ: environment variables, e.g. `os.environ`.
+            listen: `HOST:PORT` of the command line, before the file's.
+
+        Raises ConfigError with every fault there is, each with its file and line.
+        """
+        from llamakey_addon.config.load import load
+
+        return load(path, environ, listen=listen)
+
+    def rules_for(self, user: str) -> tuple[tuple[Rule, ...] | None, str]:
+        """A user's whitelist, and the setting it stands in.
+
+        Names are compared without case, so that a whitelist for `alice` holds for `Alice` too. None
+        for the whitelist means that there is none.
+        """
+        wanted = folded(user)
+        for name, rules in self.users.items():
+            if name != "*" and folded(name) == wanted:
+                return rules, f"users.{name}.allow"
+        return self.users.get("*"), 'users."*".allow'
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """JSON Schema of config.yaml, for editors."""
+        from llamakey_addon.config.model import json_schema
+
+        return json_schema()
+
+
+def folded(name: str) -> str:
+    """A user's name as it is compared."""
+    return unicodedata.normalize("NFKC", name).casefold()

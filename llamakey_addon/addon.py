@@ -1,0 +1,302 @@
+"""The mitmproxy addon: puts the road behind every client connection, and minds the options.
+
+It holds nothing of a request. What must outlive a reload of the script stands in the `House`, which
+is kept with the master.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from mitmproxy import ctx, exceptions
+from mitmproxy.proxy import commands, events, layer, layers
+from mitmproxy.proxy.layers import modes
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from llamakey_addon import options, store
+from llamakey_addon.config import Settings
+from llamakey_addon.errors import ConfigError
+from llamakey_addon.house import House
+from llamakey_addon.journal import Journal
+from llamakey_addon.layer import RoadLayer
+
+if TYPE_CHECKING:
+    from mitmproxy.addonmanager import Loader
+    from mitmproxy.connection import Client
+    from mitmproxy.tls import ClientHelloData, TlsData
+
+logger = logging.getLogger("llamakey")
+
+_HOUSE: Final = "_llamakey_house"
+_OUT_OF_CHAIN: Final = "its addon is not loaded (see the log)"
+
+
+class LlamaKey:
+    """The addon. Without arguments it reads its settings when mitmproxy starts it; `lmk serve`
+    hands it what it has read already.
+    """
+
+    name = "llamakey"
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        keys: store.Store | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self._given = (
+            None
+            if settings is None or keys is None or journal is None
+            else House(settings, keys, journal)
+        )
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._counted: dict[str, str] = {}
+        self._tls: Any = None
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def house(self) -> House:
+        house: House | None = getattr(ctx.master, _HOUSE, None)
+        if house is None:
+            raise exceptions.OptionsError("LlamaKey is not loaded")
+        return house
+
+    def load(self, loader: Loader) -> None:
+        loader.add_option(
+            "lmk_config", str, "", "LlamaKey's config.yaml; empty: ./config.yaml where it is there."
+        )
+        master = loader.master
+        if getattr(master, _HOUSE, None) is None:
+            setattr(master, _HOUSE, self._given or _build())
+        self.house.gate.shut = _OUT_OF_CHAIN
+        self._make_safe()
+
+    def configure(self, updated: AbstractSet[str]) -> None:
+        house = self.house
+        why = options.refusal(_values())
+        if why:
+            house.gate.shut = why
+            raise exceptions.OptionsError(why)
+        house.gate.shut = ""
+        self._look_again()
+
+    async def running(self) -> None:
+        await self._serve_in_our_mode()
+        self._look_again()
+
+    def done(self) -> None:
+        """Out of the chain: by a reload of the script, or because mitmproxy ends."""
+        house = self.house
+        house.gate.shut = _OUT_OF_CHAIN
+        for timer in self._timers.values():
+            timer.cancel()
+        if ctx.master.should_exit.is_set():
+            house.close()
+
+    def reload(self, settings: Settings) -> None:
+        """Serve by these settings from the next request on."""
+        self.house.reload(settings)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait for running answers; how many did not end in time."""
+        return await self.house.drain(timeout_s)
+
+    # ── connections ───────────────────────────────────────────────────────────────────────────
+
+    def client_connected(self, client: Client) -> None:
+        house = self.house
+        address = client.peername[0]
+        self._counted[client.id] = address
+        if why := house.admit_connection(address):
+            client.error = why
+            house.journal.note(f"connection refused: {why}")
+            return
+        # mitmproxy asks for a layer only at the first byte: who never sends one is timed here
+        self._timers[client.id] = asyncio.get_running_loop().call_later(
+            house.settings.limits.head_timeout_s, self._silent, client
+        )
+
+    def client_disconnected(self, client: Client) -> None:
+        self._heard(client)
+        address = self._counted.pop(client.id, None)
+        if address is not None:
+            self.house.release_connection(address)
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Our road, whatever others have chosen; and if that fails, nothing at all."""
+        try:
+            nextlayer.layer = self._choose(nextlayer)
+        except BaseException as error:
+            self.house.gate.alarm(error)
+            nextlayer.layer = _Nothing(nextlayer.context)
+
+    def tls_clienthello(self, hello: ClientHelloData) -> None:
+        hello.establish_server_tls_first = False
+
+    def tls_start_client(self, start: TlsData) -> None:
+        if self._tls is not None:
+            from OpenSSL import SSL
+
+            start.ssl_conn = SSL.Connection(self._tls)
+            start.ssl_conn.set_accept_state()
+
+    # ── inner ─────────────────────────────────────────────────────────────────────────────────
+
+    def _make_safe(self) -> None:
+        """Options that LlamaKey needs, where the user has not said otherwise."""
+        opts, settings = ctx.options, self.house.settings
+        known = opts.keys()
+        wanted: dict[str, Any] = {
+            "tcp_timeout": max(opts.tcp_timeout, int(settings.limits.answer_timeout_s) * 2 + 60)
+        }
+        if list(opts.mode) == ["regular"]:
+            wanted["mode"] = [options.DEAD_MODE]
+        if not opts.listen_host:
+            wanted["listen_host"] = settings.listen.host
+        if opts.listen_port is None:
+            wanted["listen_port"] = settings.listen.port
+        if "connection_strategy" in known and opts.connection_strategy == "eager":
+            wanted["connection_strategy"] = "lazy"
+        if "onboarding" in known and not opts.has_changed("onboarding"):
+            wanted["onboarding"] = False
+        opts.update(**wanted)
+        if settings.tls is not None:
+            self._tls = _server_tls(settings.tls.cert, settings.tls.key)
+
+    async def _serve_in_our_mode(self) -> None:
+        """mitmproxy may have opened its sockets before the script was loaded: open them anew."""
+        server = ctx.master.addons.get("proxyserver")
+        if server is not None and any(
+            not instance.mode.full_spec.startswith(options.DEAD_MODE)
+            for instance in server.servers
+        ):
+            await server.setup_servers()
+
+    def _look_again(self) -> None:
+        """Does anybody look at flows? Asked when options change and when addons have started."""
+        from llamakey_addon.view.flows import watcher_for
+
+        self.house.watcher = watcher_for(ctx.master, self.house)
+
+    def _choose(self, nextlayer: layer.NextLayer) -> layer.Layer:
+        context = nextlayer.context
+        if not isinstance(context.client.proxy_mode, ReverseMode):
+            return _Nothing(context)
+        stack = context.layers
+        if self._tls is not None and len(stack) == 1:
+            data = nextlayer.data_client()
+            if data[:1] == b"\x16":
+                return layers.ClientTLSLayer(context)
+            if data:
+                return _PlainOnTls(context)
+        if not isinstance(stack[0], modes.ReverseProxy):
+            return _Nothing(context)
+        handler = ctx.master.addons.get("proxyserver").connections[context.client.id]
+        self._heard(context.client)
+        return RoadLayer(context, self.house, handler)
+
+    def _heard(self, client: Client) -> None:
+        timer = self._timers.pop(client.id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _silent(self, client: Client) -> None:
+        """A connection on which nothing was ever sent."""
+        self._timers.pop(client.id, None)
+        handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+        if handler is not None and (io := handler.transports.get(client)) is not None:
+            if io.handler is not None:
+                io.handler.cancel("no request came")
+
+
+class _Nothing(layer.Layer):
+    """Closes the connection."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield commands.CloseConnection(self.context.client)
+
+
+class _PlainOnTls(layer.Layer):
+    """A client that speaks plain HTTP to a port that speaks TLS."""
+
+    ANSWER = (
+        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+        b"Content-Length: 44\r\n\r\nThis port speaks TLS: use an https:// URL.\r\n"
+    )
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            yield commands.SendData(self.context.client, self.ANSWER)
+            yield commands.CloseConnection(self.context.client)
+
+
+def _values() -> dict[str, Any]:
+    """The options' values by name."""
+    return {name: getattr(ctx.options, name) for name in ctx.options.keys()}  # noqa: SIM118
+
+
+def _server_tls(cert: Path, key: Path) -> Any:
+    """What clients' TLS is answered with. HTTP/1.1 alone is offered.
+
+    Raises:
+        OptionsError: certificate or key cannot be used.
+    """
+    from OpenSSL import SSL
+
+    def choose(_: SSL.Connection, offered: list[bytes]) -> Any:
+        return b"http/1.1" if b"http/1.1" in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    try:
+        context.use_certificate_chain_file(os.fspath(cert))
+        context.use_privatekey_file(os.fspath(key))
+        context.check_privatekey()
+    except SSL.Error as error:
+        raise exceptions.OptionsError(
+            f"tls: {cert} and {key} are not a PEM certificate and its key ({error})"
+        ) from None
+    context.set_alpn_select_callback(choose)
+    return context
+
+
+class _LogStream(io.TextIOBase):
+    """mitmproxy's log as a stream, for the journal of a proxy that `lmk` did not start."""
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            logger.info(line)
+        return len(text)
+
+
+def _build() -> House:
+    """Settings, store and journal for `mitmdump -s`.
+
+    Raises:
+        OptionsError: the configuration cannot be used; every fault stands in the log.
+    """
+    path = ctx.options.lmk_config if "lmk_config" in ctx.options.keys() else ""  # noqa: SIM118
+    try:
+        settings = Settings.load(Path(path) if path else None, os.environ)
+        keys = store.open_store(settings.data_folder)
+    except ConfigError as error:
+        for fault in error.faults:
+            logger.error("LlamaKey: %s", fault)
+        raise exceptions.OptionsError("LlamaKey's configuration cannot be used") from None
+    for warning in settings.warnings:
+        logger.warning("LlamaKey: %s", warning)
+    with suppress(Exception):
+        ready = [p.id for p in settings.providers.values() if p.ready]
+        logger.info("LlamaKey: providers ready: %s", ", ".join(ready) or "none")
+    return House(settings, keys, Journal(settings, cast("TextIO", _LogStream())))

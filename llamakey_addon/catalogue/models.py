@@ -1,0 +1,161 @@
+"""The shape of a provider's YAML file, checked when it is loaded.
+
+One file a provider, `extra='forbid'` throughout: a word that nobody reads is an error. The field
+docs here are the manual for whoever adds a provider.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_TOKEN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+
+
+class Model(BaseModel):
+    """Base of everything here: frozen, and strict about unknown words."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Slot(Model):
+    """A place in a request where a client puts its key.
+
+    Exactly one of `header` and `query` is given.
+    """
+
+    header: Annotated[str, Field(pattern=_TOKEN)] | None = None
+    """Header name, e.g. `Authorization`. Compared without case."""
+    query: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    """Query parameter, e.g. `key` for Gemini's `?key=`."""
+    scheme: str = ""
+    """Word before the key, e.g. `Bearer` or `Token`; empty for a bare key. Compared without case."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Slot:
+        if (self.header is None) == (self.query is None):
+            raise ValueError("a slot names exactly one of `header` and `query`")
+        return self
+
+
+class Placement(Model):
+    """Where the real key goes in a request to the provider: always one header."""
+
+    header: Annotated[str, Field(pattern=_TOKEN)]
+    format: Annotated[str, Field(pattern=r"^[\x21-\x7e ]*\{key\}$")] = "{key}"
+    """How its value is made, e.g. `Bearer {key}`."""
+
+
+class Credential(Model):
+    """Both sides of the swap."""
+
+    place: Placement
+    accept: Annotated[tuple[Slot, ...], Field(min_length=1)]
+    """Slots in which the provider's SDKs send their key, all of them."""
+    optional: bool = False
+    """The provider also serves without a real key (a local Ollama)."""
+    client_prefix: str = ""
+    """What the local key must begin with for a client that looks at it, e.g. `hf_`."""
+
+
+class Alias(Model):
+    """A form of a path that users are known to write, and the provider's own form.
+
+    `pattern` is a regular expression that must match the whole path (after the prefix, without
+    query); `path` its replacement, with `\\1` … for groups. The first alias that matches is
+    applied, once.
+    """
+
+    pattern: str
+    path: str
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Alias:
+        re.compile(self.pattern)
+        return self
+
+
+class Endpoint(Model):
+    """An endpoint that matters: the log and the rules know it by name."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    """e.g. `chat`, `embeddings`, `files.content`. Unique within the provider, with its methods."""
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("POST",)
+    path: Annotated[str, Field(pattern=r"^/")]
+    """Pattern of the provider's path: `{name}` matches one segment (or the part of a segment up to
+    a literal that follows, as in `/v1beta/models/{model}:generateContent`), `{name...}` one or
+    more segments."""
+    model: Literal["none", "body", "path", "multipart", "query"] = "none"
+    """Where the model's name stands: a field of the JSON body, a part `{model}` of the path, a form
+    field of a multipart body, a query parameter, or nowhere."""
+    model_field: str = "model"
+    """Name of that field or parameter."""
+    usage: str = "none"
+    """Flavour of the usage in the answer, e.g. `openai-chat`, `openai-responses`, `anthropic`,
+    `gemini`, `cohere-v1`, `cohere-v2`, `openai-embeddings`, `none`."""
+    stream: Literal["none", "sse", "ndjson", "binary", "eventstream", "websocket"] = "none"
+    """What a streamed answer of this endpoint looks like."""
+
+
+class Client(Model):
+    """How one SDK or tool is pointed at the proxy."""
+
+    sdk: str
+    """Package and language, e.g. `openai (python)`."""
+    env: dict[str, str] = {}
+    """Environment: `{proxy}` stands for the proxy's URL without a trailing slash, `{prefix}` for
+    this provider's prefix, `{key}` for the local key (with `client_prefix`)."""
+    code: str = ""
+    """For SDKs that no variable redirects: the constructor call to write, same placeholders."""
+    default: bool = True
+    """Whether `llamakey_local.env` holds these lines. At most one provider may set a variable by
+    default: the openai SDK's are OpenAI's."""
+    tools: tuple[str, ...] = ()
+    """Names for `lmk env --for`, beside the provider's id, e.g. `claude-code`."""
+    note: str = ""
+
+
+class Entry(Model):
+    """One provider."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    name: str
+    docs: Annotated[str, Field(pattern=r"^https://")]
+    """The provider's API reference."""
+    prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    """First segment of the path at the proxy."""
+    upstream: Annotated[str, Field(pattern=r"^https?://[a-z0-9.{}:_-]+$")]
+    """Origin, without path. `{name}` are variables of `upstream_vars`."""
+    upstream_vars: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """Variable of the upstream's host → environment variable that holds it, e.g.
+    `resource: AZURE_OPENAI_RESOURCE`. Values are host labels (letters, digits, `-`, `.`), so that
+    the domain is always the catalogue's."""
+    key_env: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], ...]
+    """Environment variables with the owner's real key; the first that is set is taken."""
+    credential: Credential
+    identity_headers: tuple[Annotated[str, Field(pattern=_TOKEN)], ...] = ()
+    """Headers that name an account of the client's; never sent on."""
+    envelope: str
+    """Name of an envelope in `envelopes.yaml`: the shape of this provider's errors."""
+    aliases: tuple[Alias, ...] = ()
+    encoded_slash: bool = False
+    """Whether `%2F` in a path is the provider's own way of writing an id."""
+    endpoints: tuple[Endpoint, ...] = ()
+    clients: tuple[Client, ...] = ()
+    notes: str = ""
+
+
+class Envelope(Model):
+    """The shape of a provider's error answers.
+
+    Strings of `body` may hold `{message}`, `{code}`, `{type}`, `{status}` and `{id}`; a string that
+    is exactly `{status}` becomes a number.
+    """
+
+    content_type: str = "application/json"
+    body: dict[str, object] | str
+    types: dict[int, str] = {}
+    """HTTP status → the provider's own word for it, for `{type}`; `types[0]` is the default."""
+    docs: str = ""

@@ -1,0 +1,181 @@
+"""The tree of everything that LlamaKey refuses.
+
+    LlamaKeyError
+    ├── ConfigError                what the owner wrote or set cannot be used: stops a start, never a request
+    └── Denied                     a request is refused: becomes an answer in the provider's own envelope
+        ├── BadRequest        400  the bytes are ambiguous, malformed or forbidden by the protocol
+        ├── Unauthenticated   401  no local key, an unknown one, or two that differ
+        ├── Forbidden         403  a rule of the owner's stands against it
+        ├── UnknownRoute      404  no provider has this prefix
+        ├── MethodRefused     405  a method that no API uses (TRACE, CONNECT)
+        ├── HeadTimeout       408  the client did not finish its head or body in time
+        ├── BodyTooLarge      413
+        ├── TargetTooLong     414
+        ├── HeadTooLarge      431
+        ├── TooMany           429  passing: try again
+        ├── Broken            500  a stage of ours failed; details stand in the log under the id
+        ├── NotCarried        501  the protocol has it, this proxy does not (Upgrade, unknown codings)
+        ├── UpstreamFault     502  the provider cannot be reached, or its certificate or answer is wrong
+        ├── NotReady          503  no real key, draining, or not in service
+        └── UpstreamTimeout   504  the provider did not answer in time
+
+Every message says what to do next. Nothing in a message may come from a real key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class LlamaKeyError(Exception):
+    """Root of every error that LlamaKey raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the configuration, where it stands, and what to do."""
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class ConfigError(LlamaKeyError):
+    """Every fault of a configuration in one report.
+
+    `faults` keeps them in the order in which they stand in the file.
+    """
+
+    def __init__(self, faults: Sequence[Fault] | str) -> None:
+        self.faults: tuple[Fault, ...] = (
+            (Fault("", faults),) if isinstance(faults, str) else tuple(faults)
+        )
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class Denied(LlamaKeyError):
+    """A request is refused.
+
+    Arguments:
+        message: what is wrong and what to do, for the person who sent it.
+        setting: the setting that stopped it, as written in config.yaml, or "".
+        detail: for the log alone, never for the client.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    #: whether SDKs should try the same request again
+    passing: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, setting: str = "", detail: str = "") -> None:
+        self.message = message
+        self.setting = setting
+        self.detail = detail
+        super().__init__(message)
+
+    @property
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """Headers of the answer that this denial adds."""
+        return ()
+
+
+class BadRequest(Denied):
+    status = 400
+    code = "invalid_request"
+
+
+class Unauthenticated(Denied):
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(Denied):
+    status = 403
+    code = "permission_denied"
+
+
+class UnknownRoute(Denied):
+    status = 404
+    code = "unknown_route"
+
+
+class MethodRefused(Denied):
+    status = 405
+    code = "method_not_allowed"
+
+
+class HeadTimeout(Denied):
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(Denied):
+    status = 413
+    code = "request_too_large"
+
+
+class TargetTooLong(Denied):
+    status = 414
+    code = "target_too_long"
+
+
+class HeadTooLarge(Denied):
+    status = 431
+    code = "headers_too_large"
+
+
+class TooMany(Denied):
+    """Too many at once; passes after `retry_after_s` seconds."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    passing = True
+
+    def __init__(
+        self, message: str, *, retry_after_s: int = 1, setting: str = "", detail: str = ""
+    ) -> None:
+        super().__init__(message, setting=setting, detail=detail)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> Iterable[tuple[str, str]]:
+        return (("Retry-After", str(self.retry_after_s)),)
+
+
+class Broken(Denied):
+    """A stage raised what it should not. `detail` holds what, scrubbed of keys."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            "The proxy failed on this request and did not send it. "
+            "Give the request id to whoever runs the proxy: the log has the details.",
+            detail=detail,
+        )
+
+
+class NotCarried(Denied):
+    status = 501
+    code = "not_implemented"
+
+
+class UpstreamFault(Denied):
+    status = 502
+    code = "upstream_unreachable"
+    passing = True
+
+
+class NotReady(Denied):
+    status = 503
+    code = "not_ready"
+
+
+class UpstreamTimeout(Denied):
+    status = 504
+    code = "upstream_timeout"

@@ -1,0 +1,232 @@
+"""The story of a request: who asks, for what, may they, and what it came to.
+
+    arrive   the head is here: where to, and who?          Ask   → Visit
+    depart   what is needed to judge is here: may they?    Visit → Grant
+    settle   the answer, an error or a goodbye             Grant → Receipt
+
+Each step takes the value that the step before made, so nothing is sent that was not judged. Plain
+Python: no I/O but the store, and nothing of mitmproxy. A refusal is an exception (`Denied`);
+`refuse` turns it into an answer that the provider's SDK understands.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Protocol
+
+from llamakey_addon import account, authenticate, authorize, catalogue, denial, http1, route
+from llamakey_addon.config import Limits, Settings
+from llamakey_addon.errors import Denied, NotReady
+from llamakey_addon.journey import Answer, Ask, Body, Grant, Provider, Receipt, Usage, Visit
+from llamakey_addon.keys import redact
+from llamakey_addon.mask import forms, mask_all
+from llamakey_addon.store import Store
+
+HEALTH_PATH = "/_llamakey/health"
+
+
+class Journal(Protocol):
+    """Where receipts go."""
+
+    def write(self, receipt: Receipt) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Gate:
+    """Judges by one snapshot of the settings; `reload` puts the next one in its place."""
+
+    def __init__(self, settings: Settings, store: Store, journal: Journal) -> None:
+        self._store = store
+        self._journal = journal
+        self._envelopes = catalogue.load().envelopes
+        self.draining = False
+        self.shut = ""
+        """Why nothing is served, or "": set while the addon is out of mitmproxy's chain."""
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Judge by these settings from the next request on."""
+        self.settings = settings
+        self.limits: Limits = settings.limits
+        self.view_bytes = settings.view.body_bytes
+
+    # ── the story ─────────────────────────────────────────────────────────────────────────────
+
+    def arrive(self, ask: Ask) -> Visit | Answer:
+        """Where does this request go, and who sends it?
+
+        Raises:
+            Denied: unknown prefix, ambiguous path, no valid key, provider not in service.
+        """
+        if ask.target == HEALTH_PATH:
+            return self._health()
+        if self.shut:
+            raise NotReady(f"The proxy is not in service: {self.shut}.")
+        settings = self.settings
+        way = route.find(
+            ask.target, ask.method, settings.providers, settings.query_keys
+        )
+        if self._is_courtesy(ask, way):
+            return Answer(200, "OK", (), b"")
+        user = authenticate.who(ask, way.provider, self._store, settings)
+        endpoint = way.endpoint
+        visit = Visit(
+            ask=ask,
+            route=way,
+            user=user,
+            body_wanted=endpoint is not None
+            and endpoint.model == "body"
+            and ask.body_length != 0,
+        )
+        authorize.admit_head(visit)
+        if not way.provider.ready:
+            raise NotReady(
+                f"{way.provider.entry.name} is not set up on this proxy.",
+                setting=f"providers.{way.provider.id}",
+                detail=way.provider.missing,
+            )
+        return visit
+
+    def depart(self, visit: Visit, body: Body) -> Grant:
+        """May this request be sent, and what of it?
+
+        Raises:
+            Denied: a rule stands against it, or its body cannot be read.
+        """
+        call = authorize.judge(visit, body)
+        provider = visit.route.provider
+        upstream = provider.upstream
+        if upstream is None:
+            raise NotReady(f"{provider.entry.name} has no upstream on this proxy.")
+        return Grant(
+            call=call,
+            upstream=upstream,
+            method=visit.ask.method,
+            target=visit.route.target,
+            headers=http1.upstream_headers(
+                visit.ask.headers,
+                strip=self.settings.strip_headers,
+                authority=upstream.authority,
+            ),
+            secret=provider.secret,
+        )
+
+    def settle(self, grant: Grant, usage: Usage) -> Receipt:
+        """Book what a sent request came to."""
+        receipt = account.served(grant.call, usage)
+        self._book(receipt)
+        return receipt
+
+    # ── other endings ─────────────────────────────────────────────────────────────────────────
+
+    def refuse(
+        self,
+        ask: Ask,
+        visit: Visit | None,
+        denied: Denied,
+        *,
+        total_s: float,
+        grant: Grant | None = None,
+        up: int = 0,
+    ) -> Answer:
+        """The denial as an answer in the provider's envelope, and its line in the log."""
+        provider = self._provider_of(ask, visit)
+        answer = denial.answer(
+            denied, provider, ask.id, self.settings.contact, self._envelopes
+        )
+        if grant is not None:
+            visit = grant.visit
+        self._book(
+            account.unserved(
+                ask,
+                visit,
+                provider,
+                status=answer.status,
+                total_s=total_s,
+                end="denied",
+                denied=denied.code,
+                setting=denied.setting,
+                bytes_up=up,
+            )
+        )
+        if denied.detail:
+            self._journal.note(f"{ask.id}: {self.scrub(denied.detail)}")
+        return answer
+
+    def answer_here(
+        self, ask: Ask, visit: Visit | None, answer: Answer, why: str, *, total_s: float
+    ) -> None:
+        """Book a request that the proxy answered itself. Looks at its health are not booked."""
+        if ask.target != HEALTH_PATH:
+            self._book(
+                account.unserved(
+                    ask,
+                    visit,
+                    self._provider_of(ask, visit),
+                    status=answer.status,
+                    total_s=total_s,
+                    end=why,
+                )
+            )
+
+    def abandoned(self, ask: Ask, visit: Visit, why: str, *, total_s: float) -> None:
+        """Book a request whose client left before anything was sent."""
+        provider = visit.route.provider
+        self._book(account.unserved(ask, visit, provider, status=0, total_s=total_s, end=why))
+
+    # ── for the log ───────────────────────────────────────────────────────────────────────────
+
+    def describe(self, error: BaseException) -> str:
+        """An exception for the log: where and what, without any key."""
+        frames = traceback.extract_tb(error.__traceback__)[-4:]
+        where = " < ".join(
+            f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames)
+        )
+        try:
+            what = str(error)
+        except BaseException:
+            what = "(its text cannot be read)"
+        return self.scrub(f"{type(error).__name__}: {what} ({where})")
+
+    def scrub(self, text: str) -> str:
+        """`text` without real or local keys."""
+        data = text.encode("utf-8", "replace")
+        for provider in self.settings.providers.values():
+            if provider.secret is not None and provider.upstream is not None:
+                data = mask_all(data, forms(provider.secret.reveal(provider.upstream.host)))
+        return redact(data.decode("utf-8", "replace"))
+
+    def alarm(self, error: BaseException) -> None:
+        """Something failed where nobody can be answered any more."""
+        try:
+            self._journal.note(f"failed: {self.describe(error)}")
+        except Exception:
+            pass  # the log itself is broken, and has said so
+
+    # ── inner ─────────────────────────────────────────────────────────────────────────────────
+
+    def _book(self, receipt: Receipt) -> None:
+        try:
+            self._journal.write(receipt)
+        except Exception as error:
+            self.alarm(error)
+
+    def _health(self) -> Answer:
+        state = b"draining" if self.draining or self.shut else b"ok"
+        status, reason = (200, "OK") if state == b"ok" else (503, "Service Unavailable")
+        headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
+        return Answer(status, reason, headers, b'{"status": "' + state + b'"}\n')
+
+    def _is_courtesy(self, ask: Ask, way: route.Route) -> bool:
+        """A keyless look at a bare prefix, as some clients send before their first request."""
+        if way.path != "/" or ask.method not in ("GET", "HEAD") or ask.as_key:
+            return False
+        return way.query == "" and not any(
+            name.lower() in self.settings.strip_headers for name, _ in ask.headers
+        )
+
+    def _provider_of(self, ask: Ask, visit: Visit | None) -> Provider | None:
+        if visit is not None:
+            return visit.route.provider
+        prefix = ask.target.lstrip("/").partition("/")[0].partition("?")[0]
+        return self.settings.providers.get(prefix)

@@ -1,0 +1,112 @@
+"""What one process has of LlamaKey: the gate, the pool, the roads, and those who look.
+
+It outlives the addon object: mitmproxy reloads a script when its file changes, and what was
+counted, opened or promised must not be forgotten with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from llamakey_addon.config import Settings
+from llamakey_addon.gate import Gate, Journal
+from llamakey_addon.journey import Ask
+from llamakey_addon.road import Look, Road
+from llamakey_addon.store import Store
+from llamakey_addon.upstream import Pool
+
+type Watcher = Callable[[Ask, Road, Any], Look | None]
+"""Given a request, its road and the client connection: somebody who looks, or None."""
+
+
+class House:
+    """Everything that a process shares between its connections."""
+
+    def __init__(self, settings: Settings, store: Store, journal: Journal) -> None:
+        self.settings = settings
+        self.store = store
+        self.journal = journal
+        self.gate = Gate(settings, store, journal)
+        self.pool = _pool(settings)
+        self.roads: set[Road] = set()
+        self.watcher: Watcher | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._addresses: Counter[str] = Counter()
+        self._connections = 0
+
+    # ── connections of clients ────────────────────────────────────────────────────────────────
+
+    def admit_connection(self, address: str) -> str:
+        """Count a connection in; why not, or ""."""
+        limits = self.settings.limits
+        self._connections += 1
+        self._addresses[address] += 1
+        if self._connections > limits.connections:
+            return f"more than limits.connections = {limits.connections}"
+        if self._addresses[address] > limits.connections_per_address:
+            return (
+                f"more than limits.connections_per_address = {limits.connections_per_address} "
+                f"from {address}"
+            )
+        return ""
+
+    def release_connection(self, address: str) -> None:
+        """Count it out; each that was counted in, once."""
+        self._connections -= 1
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+
+    def watch(self, ask: Ask, road: Road, client: Any) -> Look | None:
+        """Somebody who looks at this request, or None. One who fails does not look."""
+        if self.watcher is None:
+            return None
+        return self.watcher(ask, road, client)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run `work` at once, as far as it goes without waiting."""
+        task = asyncio.get_running_loop().create_task(work)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────
+
+    def reload(self, settings: Settings) -> None:
+        """Serve by these settings from the next request on; running ones end as they began."""
+        self.settings = settings
+        self.gate.reload(settings)
+        old, self.pool = self.pool, _pool(settings)
+        old.retire()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Begin nothing new on idle connections, wait for what runs; how many did not end."""
+        self.gate.draining = True
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        for road in list(self.roads):
+            road.close_when_idle()
+        while self.roads and loop.time() < end_s:
+            await asyncio.sleep(0.02)
+        return len(self.roads)
+
+    def close(self) -> None:
+        """End everything: roads settle what they carry, then connections are closed."""
+        self.gate.draining = True
+        for road in list(self.roads):
+            road.client_closed()
+        self.pool.close()
+        self.store.close()
+
+
+def _pool(settings: Settings) -> Pool:
+    limits = settings.limits
+    return Pool(
+        connect_timeout_s=limits.connect_timeout_s,
+        idle_s=limits.pool_idle_s,
+        idle=limits.pool_idle,
+        proxy=settings.upstream_proxy,
+    )

@@ -1,0 +1,487 @@
+"""HTTP/1.1 as this proxy speaks it: heads in and out, bodies by their framing. No I/O.
+
+Theory of operation. llhttp (through httptools) parses the lines of a head, and is handed exactly
+one head at a time, because it tells neither where a message ended nor lets the answer to a HEAD
+end. What it lets pass and we do not (other version words, two spaces, bytes that are no visible
+text, a second Host, any coding but `chunked`) is refused here first, so that both ends of the
+proxy read the same message. Bodies are read by `Body`, which knows where one ends to the byte, and
+written anew, so that nothing of the client's framing travels on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from llamakey_addon.errors import BadRequest, HeadTooLarge, NotCarried, TargetTooLong, UpstreamFault
+from llamakey_addon.journey import Headers
+
+CHUNKED: Final = -1
+"""Body length of a chunked body."""
+UNTIL_CLOSE: Final = -2
+"""Body length of an answer that ends with its connection."""
+
+_VALUE_BYTES: Final = 16 * 1024
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+_NOT_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e]")
+_LONE_CR_OR_LF = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_FOLD = re.compile(rb"\r\n[ \t]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_CHUNK_LINE_BYTES: Final = 256
+_TRAILER_BYTES: Final = 16 * 1024
+
+#: Headers that belong to one connection (RFC 9110 7.6.1), with those of proxies.
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    }
+)
+
+#: What a client or a proxy before us says of where a request came from.
+_FORWARDING: Final = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-http-method",
+    }
+)
+
+#: Written anew for every request upstream.
+_OURS: Final = frozenset({b"host", b"content-length", b"expect", b"accept-encoding", b"cookie"})
+
+_READABLE_CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request's head, and how its body is framed."""
+
+    method: str
+    target: str
+    headers: Headers
+    length: int
+    """Bytes of the body, or CHUNKED."""
+    keep_alive: bool
+    http10: bool
+    expects_continue: bool
+    websocket: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """An answer's head, and how its body is framed."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    length: int
+    """Bytes of the body, CHUNKED, or UNTIL_CLOSE."""
+    keep_alive: bool
+
+
+class _Lines:
+    """What llhttp calls back while it reads a head."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value.rstrip(b" \t")))
+
+
+def find_head_end(buffer: bytearray, start: int = 0) -> int:
+    """Index after the empty line that ends a head, or -1. `start`: where the last search ended."""
+    end = buffer.find(b"\r\n\r\n", max(0, start - 3))
+    return -1 if end < 0 else end + 4
+
+
+def check_partial_head(buffer: bytearray, start: int, *, head_bytes: int) -> None:
+    """Refuse early what cannot become a head any more; `start`: how far the last look went.
+
+    Raises:
+        TargetTooLong, HeadTooLarge: over `head_bytes`.
+        BadRequest: a line that ends in a bare LF (we would wait for the empty line in vain).
+    """
+    if len(buffer) > head_bytes:
+        if buffer.find(b"\r\n", 0, head_bytes) < 0:
+            raise TargetTooLong(
+                f"The request line is longer than {head_bytes} bytes.", setting="limits.head_bytes"
+            )
+        raise HeadTooLarge(
+            f"The headers are larger than {head_bytes} bytes.", setting="limits.head_bytes"
+        )
+    if buffer[:1] == b"\x16":
+        raise BadRequest("This port speaks plain HTTP: use an http:// address.")
+    if _LONE_CR_OR_LF.search(buffer, max(0, start - 2), len(buffer) - 1):
+        raise BadRequest("Header lines must end in CR LF.")
+
+
+def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> RequestHead:
+    """Parse one whole head, up to and with its empty line.
+
+    Raises:
+        BadRequest, TargetTooLong, HeadTooLarge, NotCarried
+    """
+    if len(raw) > head_bytes:
+        if raw.find(b"\r\n") > head_bytes // 2:
+            raise TargetTooLong(
+                f"The request line and headers are longer than {head_bytes} bytes.",
+                setting="limits.head_bytes",
+            )
+        raise HeadTooLarge(
+            f"The headers are larger than {head_bytes} bytes.", setting="limits.head_bytes"
+        )
+    line = _REQUEST_LINE.match(raw)
+    if line is None:
+        raise BadRequest("The request line is not `METHOD /path HTTP/1.1`.")
+    if _NOT_TEXT.search(raw):
+        raise BadRequest("A header holds bytes that are not visible ASCII text.")
+    if _LONE_CR_OR_LF.search(raw):
+        raise BadRequest("Header lines must end in CR LF.")
+    if _FOLD.search(raw):
+        raise BadRequest("A header is folded over several lines; write it on one.")
+    lines = _Lines()
+    try:
+        httptools.HttpRequestParser(lines).feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # the head is complete; what an Upgrade means is judged below
+    except httptools.HttpParserError as error:
+        raise BadRequest(f"The request is not valid HTTP/1.1: {error}.") from None
+    if len(lines.headers) > head_fields:
+        raise HeadTooLarge(
+            f"There are more than {head_fields} headers.", setting="limits.head_fields"
+        )
+    http10 = line[3] == b"0"
+    hosts = 0
+    length = 0
+    lengths = codings = 0
+    connection: set[bytes] = set()
+    expects = websocket = False
+    for name, value in lines.headers:
+        if len(value) > _VALUE_BYTES:
+            raise HeadTooLarge(f"A header's value is longer than {_VALUE_BYTES} bytes.")
+        key = name.lower()
+        if key == b"host":
+            hosts += 1
+        elif key == b"content-length":
+            lengths += 1
+            if not _LENGTH.fullmatch(value):
+                raise BadRequest("Content-Length is not a number.")
+            length = int(value)
+        elif key == b"transfer-encoding":
+            codings += 1
+            if value.lower() != b"chunked":
+                raise NotCarried("The only Transfer-Encoding taken here is `chunked`.")
+        elif key == b"connection":
+            connection.update(token.strip().lower() for token in value.split(b","))
+        elif key == b"expect":
+            if value.lower() != b"100-continue":
+                raise BadRequest("The only expectation known here is 100-continue.")
+            expects = True
+        elif key == b"upgrade":
+            websocket = websocket or b"websocket" in value.lower()
+    if hosts > 1 or (hosts == 0 and not http10):
+        raise BadRequest("A request names exactly one Host.")
+    if lengths > 1 or codings > 1 or (lengths and codings):
+        raise BadRequest("The body's length is given more than once.")
+    if codings and http10:
+        raise BadRequest("HTTP/1.0 knows no chunked bodies.")
+    keep_alive = b"close" not in connection and (not http10 or b"keep-alive" in connection)
+    return RequestHead(
+        method=line[1].decode("ascii"),
+        target=line[2].decode("ascii"),
+        headers=tuple(lines.headers),
+        length=CHUNKED if codings else length,
+        keep_alive=keep_alive,
+        http10=http10,
+        expects_continue=expects and not http10,
+        websocket=websocket and b"upgrade" in connection,
+    )
+
+
+def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
+    """Parse the head of a provider's answer, up to and with its empty line.
+
+    Raises:
+        UpstreamFault: it is not valid, or framed in a way that could be read in two ways.
+    """
+    line = _STATUS_LINE.match(raw)
+    if line is None or _LONE_CR_OR_LF.search(raw) or _FOLD.search(raw) or _CONTROL.search(raw):
+        raise UpstreamFault(
+            "The provider's answer is not valid HTTP/1.1. Try again.",
+            detail=f"answer begins {bytes(raw[:60])!r}",
+        )
+    lines = _Lines()
+    status = int(line[2])
+    try:
+        httptools.HttpResponseParser(lines).feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # a 101: the road refuses it by its status
+    except httptools.HttpParserError as error:
+        raise UpstreamFault(
+            "The provider's answer is not valid HTTP/1.1. Try again.", detail=str(error)
+        ) from None
+    lengths: set[bytes] = set()
+    chunked = False
+    connection: set[bytes] = set()
+    for name, value in lines.headers:
+        key = name.lower()
+        if key == b"content-length":
+            lengths.add(value)
+        elif key == b"transfer-encoding":
+            if chunked or value.lower() != b"chunked":
+                raise UpstreamFault(
+                    "The provider's answer has an unknown Transfer-Encoding. Try again.",
+                    detail=f"Transfer-Encoding {value!r}",
+                )
+            chunked = True
+        elif key == b"connection":
+            connection.update(token.strip().lower() for token in value.split(b","))
+    if len(lengths) > 1 or (lengths and chunked) or not all(map(_LENGTH.fullmatch, lengths)):
+        raise UpstreamFault(
+            "The provider's answer gives its length in two ways. Try again.",
+            detail=f"Content-Length {sorted(lengths)!r}, chunked {chunked}",
+        )
+    if request_method == "HEAD" or status < 200 or status in (204, 304):
+        length = 0
+    elif chunked:
+        length = CHUNKED
+    elif lengths:
+        length = int(lengths.pop())
+    else:
+        length = UNTIL_CLOSE
+    http10 = line[1] == b"0"
+    return AnswerHead(
+        status=status,
+        reason=line[3] or b"",
+        headers=tuple(lines.headers),
+        length=length,
+        keep_alive=length != UNTIL_CLOSE
+        and b"close" not in connection
+        and (not http10 or b"keep-alive" in connection),
+    )
+
+
+class FramingError(Exception):
+    """A body's framing is broken. The message says how."""
+
+
+class Body:
+    """Reads one body by its framing.
+
+    `read` takes bytes of the connection and gives back the body's bytes among them; `rest` is then
+    what follows the body, and `done` says that it is complete. Chunks of a chunked body are joined
+    a call, so that a million one-byte chunks do not become a million pieces.
+    """
+
+    __slots__ = ("_chunks", "_left", "_line", "_state", "done", "rest", "size", "trailers")
+
+    def __init__(self, length: int) -> None:
+        self._left = length if length >= 0 else 0
+        self._line = b""
+        self._chunks = 0
+        self._state = "length" if length >= 0 else "size" if length == CHUNKED else "close"
+        self.done = length == 0
+        self.rest = b""
+        self.size = 0
+        """Bytes of the body so far."""
+        self.trailers: list[bytes] = []
+        """Trailer lines of a chunked body, without their CR LF."""
+
+    def read(self, data: bytes) -> bytes:
+        """Body bytes in `data`.
+
+        Raises:
+            FramingError: the chunks are malformed, or there are absurdly many tiny ones.
+        """
+        if self._state == "length":
+            if len(data) <= self._left:
+                piece, self.rest = data, b""
+            else:
+                piece, self.rest = data[: self._left], data[self._left :]
+            self._left -= len(piece)
+            self.size += len(piece)
+            self.done = self._left == 0
+            return piece
+        if self._state == "close":
+            self.size += len(data)
+            self.rest = b""
+            return data
+        return self._read_chunks(data)
+
+    def end(self) -> None:
+        """The connection ended. Completes a body that ends so; else it stays not done."""
+        if self._state == "close":
+            self.done = True
+
+    def _read_chunks(self, data: bytes) -> bytes:
+        pieces: list[bytes] = []
+        at = 0
+        size = len(data)
+        self.rest = b""
+        while at < size:
+            if self._state == "data":
+                piece = data[at : at + self._left]
+                at += len(piece)
+                self._left -= len(piece)
+                self.size += len(piece)
+                pieces.append(piece)
+                if self._left == 0:
+                    self._state = "crlf"
+                continue
+            end = data.find(b"\n", at)
+            if end < 0:
+                self._line += data[at:]
+                if len(self._line) > _CHUNK_LINE_BYTES and self._state != "trailer":
+                    raise FramingError("a chunk's size line is too long")
+                if len(self._line) > _TRAILER_BYTES:
+                    raise FramingError("a trailer is too long")
+                break
+            line = self._line + data[at : end + 1]
+            self._line = b""
+            at = end + 1
+            if not line.endswith(b"\r\n"):
+                raise FramingError("a line in a chunked body does not end in CR LF")
+            if self._take_line(line[:-2]):
+                self.rest = data[at:]
+                self.done = True
+                break
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _take_line(self, line: bytes) -> bool:
+        """One line of the framing; True after the last."""
+        if self._state == "crlf":
+            if line:
+                raise FramingError("a chunk is longer than its size says")
+            self._state = "size"
+        elif self._state == "size":
+            match = _CHUNK_SIZE.fullmatch(line) if len(line) <= _CHUNK_LINE_BYTES else None
+            if match is None:
+                raise FramingError("a chunk's size is not a hexadecimal number")
+            self._left = int(match[1], 16)
+            self._state = "data" if self._left else "trailer"
+            self._chunks += 1
+            # 10,000 chunks of any size, then 16 bytes a chunk on average: costs stay in proportion
+            if self._chunks > 10_000 + self.size // 16:
+                raise FramingError("too many tiny chunks")
+        else:
+            if not line:
+                return True
+            self.trailers.append(line)
+            if sum(map(len, self.trailers)) > _TRAILER_BYTES:
+                raise FramingError("the trailers are too long")
+            name, colon, value = line.partition(b":")
+            if not colon or not re.fullmatch(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                raise FramingError("a trailer is not a header line")
+            if _CONTROL.search(value) or b"\r" in value:
+                raise FramingError("a trailer holds control characters")
+        return False
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body. `data` must not be empty: that would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: list[bytes]) -> bytes:
+    """The end of a chunked body."""
+    return b"0\r\n" + b"".join(line + b"\r\n" for line in trailers) + b"\r\n"
+
+
+def upstream_headers(
+    headers: Headers, *, strip: frozenset[bytes], authority: str
+) -> tuple[tuple[bytes, bytes], ...]:
+    """What of a client's head goes to the provider, before the credential and the body's length.
+
+    Names in `strip` are lower-case with `-` for `_`; they are compared likewise, since some servers
+    read `X_Api_Key` as `X-Api-Key`.
+    """
+    dropped: set[bytes] = set()
+    accepted = b""
+    for name, value in headers:
+        key = name.lower()
+        if key == b"connection":
+            dropped.update(token.strip().lower() for token in value.split(b","))
+        elif key == b"accept-encoding":
+            accepted = value
+    kept = [(b"Host", authority.encode("ascii"))]
+    for name, value in headers:
+        key = name.lower().replace(b"_", b"-")
+        if (
+            key in HOP_BY_HOP
+            or key in _OURS
+            or key in strip
+            or key in _FORWARDING
+            or key in dropped
+            or key.startswith(b"x-forwarded")
+        ):
+            continue
+        kept.append((name, value))
+    kept.append((b"Accept-Encoding", _readable(accepted)))
+    return tuple(kept)
+
+
+def _readable(accept: bytes) -> bytes:
+    """Of the client's Accept-Encoding what this proxy can read along, in the client's words."""
+    kept = [
+        part.strip()
+        for part in accept.split(b",")
+        if part.partition(b";")[0].strip().lower() in _READABLE_CODINGS
+    ]
+    return b", ".join(kept) or b"identity"
+
+
+def write_request_head(method: str, target: str, headers: Headers) -> bytes:
+    """The head's bytes, up to and with its empty line."""
+    lines = [f"{method} {target} HTTP/1.1\r\n".encode("ascii")]
+    lines += [b"%b: %b\r\n" % pair for pair in headers]
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def write_answer_head(status: int, reason: bytes, headers: Headers) -> bytes:
+    """The head's bytes, up to and with its empty line. Always HTTP/1.1 (RFC 9110 2.5)."""
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+    lines += [b"%b: %b\r\n" % pair for pair in headers]
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def end_to_end(headers: Headers) -> Headers:
+    """An answer's headers without those of the connection to the provider."""
+    dropped: set[bytes] = set()
+    for name, value in headers:
+        if name.lower() == b"connection":
+            dropped.update(token.strip().lower() for token in value.split(b","))
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if (key := name.lower()) not in HOP_BY_HOP and key not in dropped
+    )

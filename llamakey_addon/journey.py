@@ -1,0 +1,222 @@
+"""The values of a request's journey, each made by one stage from the one before.
+
+    Ask → Route → User → Visit → Call → Grant → Usage → Receipt
+
+All are frozen: what was judged cannot change on the way. Only a `Grant` can be sent, and only
+`gate.depart` makes one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llamakey_addon.catalogue.models import Endpoint, Entry
+    from llamakey_addon.keys import Secret
+
+type Headers = tuple[tuple[bytes, bytes], ...]
+"""Names and values as they came, in their order, with their duplicates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The head of a request, parsed and not yet judged."""
+
+    id: str
+    """Request id, e.g. `lmk_01J…`: in the answer's denial, in the log, in the flow."""
+    time_s: float
+    """When the head was complete, UTC seconds since 1970."""
+    peer: str
+    """Address of the client, without port; behind a trusted proxy the one it forwards."""
+    method: str
+    target: str
+    """Request target as sent, visible ASCII."""
+    headers: Headers
+    body_length: int | None
+    """Bytes of the body: 0 for none, None for a chunked one."""
+    as_key: str = ""
+    """For replays alone: id of the local key that the request runs as, in place of a credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a provider's connections go. Two equal values may share a connection."""
+
+    scheme: str
+    """`https`, or `http` where the config allows it."""
+    host: str
+    port: int
+    ca: str = ""
+    """Path of a PEM file with further trusted roots, or ""."""
+
+    @property
+    def tls(self) -> bool:
+        return self.scheme == "https"
+
+    @property
+    def authority(self) -> str:
+        """As the Host header writes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A catalogue entry as this proxy has it: with its upstream and its real key."""
+
+    id: str
+    prefix: str
+    entry: Entry
+    upstream: Upstream | None
+    """None where the owner has yet to say which (see `missing`)."""
+    secret: Secret | None
+    """The real key, bound to the upstream's host; None where there is none."""
+    missing: str = ""
+    """What switches this provider on, for a person: empty when it is ready."""
+
+    @property
+    def ready(self) -> bool:
+        return not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes."""
+
+    provider: Provider
+    endpoint: Endpoint | None
+    """None for a path that the catalogue does not know."""
+    path: str
+    """The provider's own path, canonical, as it will be sent."""
+    query: str
+    """Without `?`, without a credential; as it will be sent."""
+    params: dict[str, str]
+    """What the endpoint's `{…}` matched."""
+
+    @property
+    def target(self) -> str:
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Something that a user may do; empty means any. Globs: `*` within a segment, `**` across."""
+
+    providers: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who asks: the owner of a local key that verified."""
+
+    name: str
+    key_id: str
+    key_name: str
+    rules: tuple[Rule, ...] | None = None
+    """Whitelist; None means that there is none and everything is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request whose way and sender are known."""
+
+    ask: Ask
+    route: Route
+    user: User
+    body_wanted: bool
+    """Whether the body is read before judging; else it is streamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What of a body is there when a request is judged: all of it, or nothing yet."""
+
+    content: bytes | None
+    """The whole body; None while it streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that is allowed."""
+
+    visit: Visit
+    model: str
+    """As the forwarded bytes name it; "" where unknown or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to send one request to one upstream. The real key is not in it in clear."""
+
+    call: Call
+    upstream: Upstream
+    method: str
+    target: str
+    headers: Headers
+    """Everything that goes upstream but the credential and the body's framing."""
+    secret: Secret | None
+    """None only where the provider's credential is optional."""
+
+    @property
+    def visit(self) -> Visit:
+        return self.call.visit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that the proxy makes itself: a denial, its health, a courtesy."""
+
+    status: int
+    reason: str
+    headers: Headers
+    """Without framing: the road adds the length."""
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the road saw of the answer."""
+
+    status: int
+    """Of the provider's answer; 0 when there was none."""
+    bytes_up: int
+    bytes_down: int
+    first_byte_s: float | None
+    """From the head's arrival to the answer's first byte; None when there was none."""
+    total_s: float
+    end: str
+    """`complete`, or why it ended before: `client left`, `upstream cut`, `timeout`, `masked` …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One line of the log; later one row of the ledger."""
+
+    id: str
+    time_s: float
+    peer: str
+    user: str
+    key_name: str
+    provider: str
+    endpoint: str
+    method: str
+    path: str
+    model: str
+    status: int
+    """As the client saw it."""
+    bytes_up: int
+    bytes_down: int
+    first_byte_ms: float | None
+    total_ms: float
+    end: str
+    denied: str = ""
+    """Code of the denial, or ""."""
+    note: str = ""
+    """For the owner, e.g. that the provider refused the real key."""

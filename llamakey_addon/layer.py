@@ -1,0 +1,186 @@
+"""The road as a mitmproxy `Layer`: a thin rim.
+
+mitmproxy owns the client's socket: its bytes come as events and leave as commands. What happens
+elsewhere (a provider's bytes, an opened connection, a hook that returned, a timer) calls the road
+directly, and what the road then has for the client is flushed through the connection handler, under
+the handler's own lock. The layer never blocks and never pauses, so the road always sees closings.
+
+Two things of the handler are steered from here, because mitmproxy has no command for them: reading
+from the client is paused on its transport, and the handler's own `drain_writers`, which would stop
+*reading* while the client is slow to read, is put out of work; the road's back-pressure is its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mitmproxy.proxy import commands, events, layer
+
+from llamakey_addon.journey import Ask, Upstream
+from llamakey_addon.road import Look, Road
+from llamakey_addon.upstream import Wish
+
+if TYPE_CHECKING:
+    from mitmproxy.proxy.context import Context
+    from mitmproxy.proxy.server import ConnectionHandler
+
+    from llamakey_addon.house import House
+
+_HIGH_WATER_BYTES = 64 * 1024
+
+
+class Flush(events.Event):
+    """Something for the client waits to be written."""
+
+
+async def _no_drain() -> None:
+    """In place of the handler's own: see the module's docstring."""
+
+
+class RoadLayer(layer.Layer):
+    """One client connection."""
+
+    def __init__(self, context: Context, house: House, handler: ConnectionHandler) -> None:
+        super().__init__(context)
+        self._house = house
+        self._handler = handler
+        self._wish: Wish | None = None
+        self._out: list[commands.Command] = []
+        self._inside = False
+        self._flushing = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._drain: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        handler.drain_writers = _no_drain  # type: ignore[method-assign]
+        peer = house.peer_of(context.client)
+        self.road = Road(self, house.gate, peer)
+        house.roads.add(self.road)
+
+    # ── mitmproxy's side ──────────────────────────────────────────────────────────────────────
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        self._inside = True
+        try:
+            if isinstance(event, events.DataReceived):
+                self.road.client_data(event.data)
+            elif isinstance(event, events.ConnectionClosed):
+                self.road.client_closed()
+                self._gone()
+        finally:
+            self._inside = False
+        self._flushing = False
+        yield from self._commands()
+        self._watch_pressure()
+
+    def _commands(self) -> Iterator[commands.Command]:
+        while self._out:
+            out, self._out = self._out, []
+            data = bytearray()
+            for command in out:
+                if isinstance(command, commands.SendData):
+                    data += command.data
+                    continue
+                if data:
+                    yield commands.SendData(self.context.client, bytes(data))
+                    data = bytearray()
+                yield command
+            if data:
+                yield commands.SendData(self.context.client, bytes(data))
+
+    def _flush(self) -> None:
+        if self._inside or self._flushing:
+            return
+        self._flushing = True
+        # Runs at once (mitmproxy's tasks are eager) unless the handler is busy with an event.
+        self._house.spawn(self._handler.server_event(Flush()))
+
+    def _gone(self) -> None:
+        self._house.roads.discard(self.road)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._drain is not None:
+            self._drain.cancel()
+
+    # ── the rim ───────────────────────────────────────────────────────────────────────────────
+
+    def to_client(self, data: bytes) -> None:
+        self._out.append(commands.SendData(self.context.client, data))
+        self._flush()
+
+    def finish_client(self) -> None:
+        self._out.append(commands.CloseTcpConnection(self.context.client, half_close=True))
+        self._flush()
+
+    def close_client(self) -> None:
+        self._out.append(commands.CloseConnection(self.context.client))
+        self._gone()
+        self._flush()
+
+    def pause_client(self) -> None:
+        if (transport := self._transport()) is not None:
+            transport.pause_reading()
+
+    def resume_client(self) -> None:
+        if (transport := self._transport()) is not None and not transport.is_closing():
+            transport.resume_reading()
+
+    def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
+        self._wish = Wish(self._house.pool)  # the one of now: a reload brings another
+        self._wish.open(
+            upstream,
+            self.road,
+            fresh=fresh,
+            opened=self.road.opened,
+            unopened=self.road.unopened,
+        )
+
+    def cancel_upstream(self) -> None:
+        if self._wish is not None:
+            self._wish.cancel()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wake_at(self, when_s: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_later(max(0.0, when_s - time.monotonic()), self._tick)
+
+    def watch(self, ask: Ask) -> Look | None:
+        return self._house.watch(ask, self.road, self.context.client)
+
+    # ── pressure ──────────────────────────────────────────────────────────────────────────────
+
+    def _tick(self) -> None:
+        self._alarm = None
+        self.road.tick()
+
+    def _transport(self) -> asyncio.Transport | None:
+        io = self._handler.transports.get(self.context.client)
+        writer = None if io is None else io.writer
+        return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+
+    def _watch_pressure(self) -> None:
+        """When the client is slow to read, stop reading for it, until it has caught up."""
+        if self._drain is not None or self.road.closed:
+            return
+        transport = self._transport()
+        if transport is not None and transport.get_write_buffer_size() > _HIGH_WATER_BYTES:
+            self.road.client_writable(False)
+            self._drain = self._loop.create_task(self._wait_for_room())
+
+    async def _wait_for_room(self) -> None:
+        await asyncio.sleep(0)
+        io = self._handler.transports.get(self.context.client)
+        writer = None if io is None else io.writer
+        try:
+            if isinstance(writer, asyncio.StreamWriter):
+                await writer.drain()
+        except OSError:
+            return  # the client is gone: the handler tells the road
+        finally:
+            self._drain = None
+        self.road.client_writable(True)

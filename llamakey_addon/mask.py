@@ -1,0 +1,174 @@
+"""No real key in an answer: a provider that echoes it (in an error, a header, a debug page) is
+answered with stars in its place.
+
+A plain body is masked as it passes; only a tail that could begin the key is held back, until the
+next bytes say whether it does. A compressed body cannot be changed without changing everything
+after it, so it is unpacked beside, and the answer is cut before the chunk that completes a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Final
+from urllib.parse import quote
+
+from llamakey_addon.errors import UpstreamFault
+
+_STEP: Final = 64 * 1024
+#: An answer that unpacks to more than this, and to more than 200 times its size, is a bomb.
+_BOMB_BYTES: Final = 64 * 1024 * 1024
+_BOMB_RATIO: Final = 200
+
+
+class KeyInAnswer(Exception):
+    """A compressed answer holds the real key: nothing of this chunk may pass."""
+
+
+def forms(secret: bytes) -> tuple[bytes, ...]:
+    """The ways in which an answer may spell a key: as it is, in a URL, in JSON, in base64."""
+    text = secret.decode("latin-1")
+    spelled = {
+        secret,
+        quote(text, safe="").encode("ascii"),
+        json.dumps(text)[1:-1].encode("ascii"),
+        base64.b64encode(secret).rstrip(b"="),
+    }
+    return tuple(sorted(spelled, key=len, reverse=True))
+
+
+def mask_all(data: bytes, spelled: tuple[bytes, ...]) -> bytes:
+    """Stars for every spelling, of the same length."""
+    for form in spelled:
+        if form in data:
+            data = data.replace(form, b"*" * len(form))
+    return data
+
+
+class PlainMask:
+    """Masks a body that passes in pieces."""
+
+    __slots__ = ("_held", "_longest", "_spelled")
+
+    def __init__(self, spelled: tuple[bytes, ...]) -> None:
+        self._spelled = spelled
+        self._longest = max(map(len, spelled), default=0)
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What may pass now: `data` with keys masked, less a tail that may begin one."""
+        if self._held:
+            data = self._held + data
+        data = mask_all(data, self._spelled)
+        keep = self._tail(data)
+        if keep:
+            self._held = data[-keep:]
+            return data[:-keep]
+        self._held = b""
+        return data
+
+    def end(self) -> bytes:
+        """What was held back: it turned out to be no key."""
+        held, self._held = self._held, b""
+        return held
+
+    def _tail(self, data: bytes) -> int:
+        """Length of the longest tail that begins a spelling and is not one."""
+        size = len(data)
+        best = 0
+        for form in self._spelled:
+            first = form[:1]
+            at = data.find(first, max(0, size - len(form) + 1))
+            while at >= 0:
+                if form.startswith(data[at:]):
+                    best = max(best, size - at)
+                    break
+                at = data.find(first, at + 1)
+        return best
+
+
+class PackedScan:
+    """Reads along a compressed body that passes unchanged."""
+
+    __slots__ = ("_in", "_out", "_plain", "_spelled", "_tail", "_unpack")
+
+    def __init__(self, spelled: tuple[bytes, ...], coding: bytes) -> None:
+        self._spelled = spelled
+        self._tail = b""
+        self._in = self._out = 0
+        # gzip and zlib wrappers are told apart by zlib itself (+32)
+        self._unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        self._plain = coding
+
+    def feed(self, data: bytes) -> bytes:
+        """`data`, when what it unpacks to holds no key.
+
+        Raises:
+            KeyInAnswer: it does, or it cannot be read.
+        """
+        self._in += len(data)
+        left = data
+        while left:
+            try:
+                plain = self._unpack.decompress(left, _STEP)
+            except zlib.error:
+                if self._in == len(data) and self._out == 0:
+                    # deflate without its wrapper, which some servers send
+                    self._unpack = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+                    self._out = 1
+                    continue
+                raise KeyInAnswer("the compressed answer is damaged") from None
+            self._out += len(plain)
+            seen = self._tail + plain
+            if any(form in seen for form in self._spelled):
+                raise KeyInAnswer("the compressed answer holds the real key")
+            longest = max(map(len, self._spelled), default=1)
+            self._tail = seen[-(longest - 1) :] if longest > 1 else b""
+            if self._out > _BOMB_BYTES and self._out > _BOMB_RATIO * self._in:
+                raise KeyInAnswer("the compressed answer unpacks to too much")
+            left = self._unpack.unconsumed_tail
+            if self._unpack.eof:
+                left = self._unpack.unused_data
+                if left:  # another gzip member, or padding
+                    self._unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+                    if not left.strip(b"\0"):
+                        left = b""
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+
+class NoMask:
+    """For a request that carried no real key."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+
+type Mask = PlainMask | PackedScan | NoMask
+
+
+def mask_for(coding: bytes, spelled: tuple[bytes, ...]) -> Mask:
+    """The mask for a body in this Content-Encoding.
+
+    Raises:
+        UpstreamFault: the coding cannot be read, though only readable ones were asked for.
+    """
+    if not spelled:
+        return NoMask()
+    coding = coding.strip().lower()
+    if coding in (b"", b"identity"):
+        return PlainMask(spelled)
+    if coding in (b"gzip", b"x-gzip", b"deflate"):
+        return PackedScan(spelled, coding)
+    raise UpstreamFault(
+        "The provider's answer is in a Content-Encoding that the proxy did not ask for.",
+        detail=f"Content-Encoding {coding!r}",
+    )

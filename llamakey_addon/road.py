@@ -1,0 +1,868 @@
+"""The road between one client connection and the providers. No I/O: bytes and closings in, bytes,
+connection wishes and closings out, through the `Rim` around it.
+
+Theory of operation. A client connection carries one exchange at a time; what a client sends ahead
+(pipelining) waits in the inbox, so answers cannot cross. An exchange walks
+
+    HEAD ── arrive ──► READ ──► LOOK ── depart ──► OPEN ──► STREAM ──► ANSWER ──► HEAD
+                        body     hooks of those     upstream  rest of     until the
+                        to judge who look           wanted    the upload  answer ends
+
+READ is skipped for bodies that policy does not read, LOOK where nobody looks, STREAM where the body
+was read. The answer may begin while the upload runs and may end before it. Real keys exist in the
+bytes that `_send` writes and nowhere else; an exception anywhere is a denial while no byte of an
+answer has gone out, and after that the answer is cut and the upstream closed.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Concatenate, Final, Protocol
+
+from llamakey_addon import http1
+from llamakey_addon.errors import (
+    BadRequest,
+    BodyTooLarge,
+    Broken,
+    Denied,
+    HeadTimeout,
+    NotCarried,
+    UpstreamFault,
+    UpstreamTimeout,
+)
+from llamakey_addon.gate import Gate
+from llamakey_addon.journey import Answer, Ask, Body, Grant, Headers, Upstream, Usage, Visit
+from llamakey_addon.mask import KeyInAnswer, Mask, NoMask, forms, mask_all, mask_for
+
+_PIPELINE_BYTES: Final = 64 * 1024
+_LINGER_BYTES: Final = 1024 * 1024
+_LINGER_S: Final = 2.0
+_JOIN_BYTES: Final = 64 * 1024
+_NEVER_S: Final = 1e9
+
+
+class Link(Protocol):
+    """A connection to an upstream, lent to one exchange."""
+
+    reused: bool
+
+    def write(self, data: bytes) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def give_back(self) -> None:
+        """The exchange is over and left the connection clean."""
+
+    def drop(self) -> None:
+        """Close it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What those who look made of a request."""
+
+    ask: Ask
+    content: bytes | None
+    """None while the body streams."""
+    edited: bool = False
+    answer: Answer | None = None
+    """Set where an addon answers in the provider's place."""
+    killed: bool = False
+
+
+class Look(Protocol):
+    """Somebody watches this exchange. The methods never raise and never wait."""
+
+    def asked(self, visit: Visit, content: bytes | None) -> None:
+        """Run the hooks of the request; then call `Road.looked` or `Road.look_failed`."""
+
+    def uploaded(self, data: bytes) -> None: ...
+    def answered(self, status: int, reason: bytes, headers: Headers) -> None: ...
+    def piece(self, data: bytes) -> None: ...
+    def ended(self, usage: Usage) -> None: ...
+    def refused(self, ask: Ask, answer: Answer) -> None: ...
+
+
+class Rim(Protocol):
+    """What is around a road: sockets, timers, and those who look."""
+
+    def to_client(self, data: bytes) -> None: ...
+    def pause_client(self) -> None: ...
+    def resume_client(self) -> None: ...
+    def finish_client(self) -> None:
+        """Say that no more bytes come; go on reading."""
+
+    def close_client(self) -> None:
+        """Close once what was written has left."""
+
+    def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
+        """Get a connection, then call `Road.opened` or `Road.unopened`, perhaps at once."""
+
+    def cancel_upstream(self) -> None: ...
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def wake_at(self, when_s: float) -> None:
+        """Call `Road.tick` then; replaces an earlier wish."""
+
+    def watch(self, ask: Ask) -> Look | None: ...
+
+
+class _State(enum.Enum):
+    HEAD = enum.auto()
+    READ = enum.auto()
+    LOOK = enum.auto()
+    OPEN = enum.auto()
+    STREAM = enum.auto()
+    ANSWER = enum.auto()
+    LINGER = enum.auto()
+    CLOSED = enum.auto()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "answer",
+        "answer_body",
+        "ask",
+        "body",
+        "chunked_out",
+        "close_after",
+        "content",
+        "down",
+        "first_byte_s",
+        "grant",
+        "head",
+        "head_bytes",
+        "link",
+        "look",
+        "mask",
+        "parts",
+        "resent",
+        "spelled",
+        "started_s",
+        "up",
+        "visit",
+        "window",
+    )
+
+    def __init__(self, ask: Ask, head: http1.RequestHead, now_s: float) -> None:
+        self.ask = ask
+        self.head = head
+        self.started_s = now_s
+        self.visit: Visit | None = None
+        self.grant: Grant | None = None
+        self.look: Look | None = None
+        self.link: Link | None = None
+        self.body = http1.Body(head.length)
+        self.parts: list[bytes] = []
+        self.window = 0  # bytes of a body that are kept for judging
+        self.content: bytes | None = None
+        self.answer: http1.AnswerHead | None = None
+        self.answer_body = http1.Body(0)
+        self.head_bytes = bytearray()
+        self.mask: Mask = NoMask()
+        self.spelled: tuple[bytes, ...] = ()
+        self.chunked_out = False
+        self.close_after = not head.keep_alive
+        self.resent = False
+        self.first_byte_s: float | None = None
+        self.up = self.down = 0
+
+
+def _guarded[**P](
+    step: Callable[Concatenate[Road, P], None],
+) -> Callable[Concatenate[Road, P], None]:
+    """Every way into the road: an exception of any kind ends the exchange, never the process."""
+
+    @functools.wraps(step)
+    def guard(self: Road, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.closed:
+            self._too_late(*args)
+            return
+        try:
+            step(self, *args, **kwargs)
+            self._walk()
+            self._flow()
+        except BaseException as error:
+            self._broke(error)
+
+    return guard
+
+
+class Road:
+    """The state machine of one client connection."""
+
+    def __init__(self, rim: Rim, gate: Gate, peer: str) -> None:
+        self._rim = rim
+        self._gate = gate
+        self._peer = peer
+        self._inbox = bytearray()
+        self._searched = 0
+        self._state = _State.HEAD
+        self._exchange: _Exchange | None = None
+        self._served = 0
+        self._reading = True
+        self._client_full = False
+        self._link_full = False
+        self._lingered = 0
+        self._walking = False
+        self._deadline_s = 0.0
+        self._alarm_s = _NEVER_S
+        self._expect(gate.limits.head_timeout_s)
+
+    # ── what a rim tells ──────────────────────────────────────────────────────────────────────
+
+    @property
+    def closed(self) -> bool:
+        return self._state is _State.CLOSED
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, with nothing begun."""
+        return self._state is _State.HEAD and not self._inbox
+
+    @_guarded
+    def client_data(self, data: bytes) -> None:
+        if self._state is _State.LINGER:
+            self._lingered += len(data)
+            if self._lingered > _LINGER_BYTES:
+                self._close()
+        elif self._state is _State.STREAM and not self._inbox:
+            self._take_body(data)
+        else:
+            if self.idle:
+                self._expect(self._gate.limits.head_timeout_s)
+            self._inbox += data
+
+    @_guarded
+    def client_closed(self) -> None:
+        self._leave("client left")
+
+    @_guarded
+    def client_writable(self, writable: bool) -> None:
+        self._client_full = not writable
+        if (x := self._exchange) is not None and x.link is not None:
+            if writable:
+                x.link.resume()
+            else:
+                x.link.pause()
+
+    @_guarded
+    def opened(self, link: Link) -> None:
+        x = self._exchange
+        if x is None or self._state is not _State.OPEN:
+            link.give_back()
+        else:
+            self._send(x, link)
+
+    @_guarded
+    def unopened(self, denied: Denied) -> None:
+        if self._state is _State.OPEN:
+            self._deny(denied)
+
+    @_guarded
+    def link_data(self, data: bytes) -> None:
+        x = self._exchange
+        if x is None or x.link is None:
+            return
+        self._expect(self._gate.limits.answer_timeout_s)
+        if x.answer is None:
+            if x.first_byte_s is None:
+                x.first_byte_s = self._rim.now() - x.started_s
+            x.head_bytes += data
+            rest = self._take_answer_head(x)
+            if rest is None:
+                return
+            data = rest
+        self._take_answer(x, data)
+
+    @_guarded
+    def link_closed(self, why: str) -> None:
+        x = self._exchange
+        if x is None or x.link is None:
+            return
+        if x.answer is None:
+            if x.link.reused and x.first_byte_s is None and x.content is not None and not x.resent:
+                # The provider closed the idle connection as we took it: it has not seen the request.
+                x.resent = True
+                x.link = None
+                self._state = _State.OPEN
+                assert x.grant is not None
+                self._rim.open_upstream(x.grant.upstream, fresh=True)
+                return
+            raise UpstreamFault(
+                "The provider closed the connection before it answered. Try again.", detail=why
+            )
+        x.answer_body.end()
+        if x.answer_body.done:
+            self._finish(x)
+        else:
+            self._cut("upstream cut")
+
+    @_guarded
+    def link_writable(self, writable: bool) -> None:
+        self._link_full = not writable
+        if writable and self._state is _State.STREAM:
+            self._expect(self._gate.limits.body_timeout_s)
+
+    @_guarded
+    def looked(self, seen: Seen) -> None:
+        x = self._exchange
+        if x is None or self._state is not _State.LOOK or x.visit is None:
+            return
+        if seen.killed:
+            self._leave("killed by an addon")
+            return
+        if seen.answer is not None:
+            self._answer_locally(seen.answer, "answered by an addon")
+            return
+        visit = x.visit
+        if seen.edited:
+            if (seen.ask.method == "HEAD") != (x.ask.method == "HEAD"):
+                raise BadRequest("An edit cannot turn a request into a HEAD, or a HEAD into another.")
+            again = self._gate.arrive(replace(seen.ask, as_key=visit.user.key_id))
+            if isinstance(again, Answer):
+                self._answer_locally(again, "answered here")
+                return
+            visit = x.visit = again
+            if seen.content is not None:
+                x.parts = [seen.content]
+        self._depart(x, visit, seen.content)
+
+    @_guarded
+    def look_failed(self, error: BaseException) -> None:
+        if self._state is _State.LOOK:
+            raise error
+
+    @_guarded
+    def tick(self) -> None:
+        now_s = self._rim.now()
+        self._alarm_s = _NEVER_S
+        if now_s < self._deadline_s:
+            self._alarm_s = self._deadline_s
+            self._rim.wake_at(self._deadline_s)
+        else:
+            self._expire()
+
+    @_guarded
+    def replay(self, ask: Ask, content: bytes, look: Look) -> None:
+        """Run a request that came by no connection: `ask.as_key` says as whom."""
+        head = http1.RequestHead(
+            method=ask.method,
+            target=ask.target,
+            headers=ask.headers,
+            length=0,
+            keep_alive=False,
+            http10=False,
+            expects_continue=False,
+            websocket=False,
+        )
+        x = self._begin(ask, head, look)
+        self._arrive(x)
+        if self._exchange is x:
+            x.parts = [content]
+            self._read_all(x)
+
+    def close_when_idle(self) -> None:
+        """For a drain: end the connection between two requests."""
+        if self.idle:
+            self._close()
+        elif self._exchange is not None:
+            self._exchange.close_after = True
+
+    # ── request ───────────────────────────────────────────────────────────────────────────────
+
+    def _walk(self) -> None:
+        """Go on as far as the inbox reaches."""
+        if self._walking:
+            return
+        self._walking = True
+        try:
+            while self._inbox:
+                if self._state is _State.HEAD:
+                    if self._client_full or not self._take_head():
+                        return
+                elif self._state is _State.READ or self._state is _State.STREAM:
+                    data = bytes(self._inbox)
+                    self._inbox.clear()
+                    self._take_body(data)
+                else:
+                    return
+        finally:
+            self._walking = False
+
+    def _take_head(self) -> bool:
+        """Parse a head if it is there; False where more bytes are needed."""
+        inbox = self._inbox
+        if inbox[:2] == b"\r\n" and not self._searched:
+            del inbox[:2]  # RFC 9112 2.2: an empty line before a request is ignored
+            return bool(inbox)
+        limits = self._gate.limits
+        end = http1.find_head_end(inbox, self._searched)
+        try:
+            if end < 0:
+                http1.check_partial_head(inbox, self._searched, head_bytes=limits.head_bytes)
+                self._searched = len(inbox)
+                return False
+            raw = bytes(inbox[:end])
+            del inbox[:end]
+            self._searched = 0
+            head = http1.parse_request_head(
+                raw, head_bytes=limits.head_bytes, head_fields=limits.head_fields
+            )
+        except Denied as denied:
+            self._refuse_head(denied)
+            return False
+        ask = Ask(
+            id=f"lmk_{secrets.token_hex(8)}",
+            time_s=time.time(),
+            peer=self._peer,
+            method=head.method,
+            target=head.target,
+            headers=head.headers,
+            body_length=None if head.length == http1.CHUNKED else head.length,
+        )
+        x = self._begin(ask, head, self._rim.watch(ask))
+        self._arrive(x)
+        if self._exchange is not x:
+            return True
+        if head.length > x.window or (head.length and not x.window):
+            self._judge(x, None)
+        elif x.body.done:
+            self._read_all(x)
+        else:
+            self._state = _State.READ
+            self._expect(limits.body_timeout_s)
+            if head.expects_continue:
+                self._rim.to_client(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return True
+
+    def _begin(self, ask: Ask, head: http1.RequestHead, look: Look | None) -> _Exchange:
+        x = self._exchange = _Exchange(ask, head, self._rim.now())
+        x.look = look
+        self._deadline_s = _NEVER_S
+        return x
+
+    def _arrive(self, x: _Exchange) -> None:
+        """Where to, and who; leaves no exchange where it ends here."""
+        limits = self._gate.limits
+        try:
+            visit = self._gate.arrive(x.ask)
+            if isinstance(visit, Answer):
+                self._answer_locally(visit, "answered here")
+                return
+            x.visit = visit
+            if x.head.websocket:
+                raise NotCarried(
+                    "WebSockets are not carried here. Use the endpoint's HTTP form, "
+                    "with server-sent events where it streams."
+                )
+            if x.head.length > limits.body_bytes:
+                raise _too_large(limits.body_bytes)
+        except Denied as denied:
+            self._deny(denied)
+            return
+        if visit.body_wanted:
+            x.window = limits.json_body_bytes
+        elif x.look is not None:
+            x.window = self._gate.view_bytes
+
+    def _take_body(self, data: bytes) -> None:
+        x = self._exchange
+        assert x is not None
+        try:
+            piece = x.body.read(data)
+        except http1.FramingError as error:
+            if x.link is not None:
+                x.link.drop()
+                x.link = None
+            raise BadRequest(f"The request's body is not valid HTTP/1.1: {error}.") from None
+        if x.body.size > self._gate.limits.body_bytes:
+            raise _too_large(self._gate.limits.body_bytes)
+        self._expect(self._gate.limits.body_timeout_s)
+        if x.body.done:
+            self._inbox += x.body.rest
+        if self._state is _State.READ:
+            x.parts.append(piece)
+            if x.body.done:
+                self._read_all(x)
+            elif x.body.size > x.window:
+                self._judge(x, None)
+        else:
+            self._upload(x, piece)
+
+    def _read_all(self, x: _Exchange) -> None:
+        self._judge(x, x.parts[0] if len(x.parts) == 1 else b"".join(x.parts))
+
+    def _judge(self, x: _Exchange, content: bytes | None) -> None:
+        assert x.visit is not None
+        if x.look is None:
+            self._depart(x, x.visit, content)
+        else:
+            self._state = _State.LOOK
+            self._deadline_s = _NEVER_S
+            x.look.asked(x.visit, content)
+
+    def _depart(self, x: _Exchange, visit: Visit, content: bytes | None) -> None:
+        grant = self._gate.depart(visit, Body(content))
+        x.grant = grant
+        x.content = content
+        x.parts = [] if content is not None else x.parts
+        self._state = _State.OPEN
+        self._deadline_s = _NEVER_S  # the pool has its own
+        self._rim.open_upstream(grant.upstream, fresh=False)
+
+    def _send(self, x: _Exchange, link: Link) -> None:
+        """The one place where a real key becomes bytes."""
+        grant = x.grant
+        assert grant is not None
+        x.link = link
+        self._link_full = False
+        headers = list(grant.headers)
+        if grant.secret is not None:
+            key = grant.secret.reveal(grant.upstream.host)
+            place = grant.visit.route.provider.entry.credential.place
+            value = place.format.replace("{key}", key.decode("ascii"))
+            headers.append((place.header.encode("ascii"), value.encode("ascii")))
+            x.spelled = forms(key)
+        content = x.content
+        if content is None and x.head.length == http1.CHUNKED:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        else:
+            length = x.head.length if content is None else len(content)
+            if length or grant.method in ("POST", "PUT", "PATCH"):
+                headers.append((b"Content-Length", b"%d" % length))
+        head = http1.write_request_head(grant.method, grant.target, tuple(headers))
+        self._expect(self._gate.limits.answer_timeout_s)
+        if self._client_full:
+            link.pause()
+        if content is not None:
+            self._state = _State.ANSWER
+            x.up = len(content)
+            if len(content) > _JOIN_BYTES:
+                link.write(head)
+                link.write(content)
+            else:
+                link.write(head + content)
+            return
+        self._state = _State.STREAM
+        link.write(head)
+        if x.head.expects_continue and not x.body.size:
+            self._rim.to_client(b"HTTP/1.1 100 Continue\r\n\r\n")
+        early = b"".join(x.parts)
+        x.parts = []
+        self._expect(self._gate.limits.body_timeout_s)
+        self._upload(x, early)
+
+    def _upload(self, x: _Exchange, piece: bytes) -> None:
+        link = x.link
+        if link is None:
+            return
+        if piece:
+            x.up += len(piece)
+            link.write(http1.chunk(piece) if x.head.length == http1.CHUNKED else piece)
+            if x.look is not None:
+                x.look.uploaded(piece)
+        if x.body.done:
+            if x.head.length == http1.CHUNKED:
+                link.write(http1.last_chunk([]))
+            self._state = _State.ANSWER
+            self._expect(self._gate.limits.answer_timeout_s)
+
+    # ── answer ────────────────────────────────────────────────────────────────────────────────
+
+    def _take_answer_head(self, x: _Exchange) -> bytes | None:
+        """Pass the answer's head on once it is whole; the bytes that follow it, or None."""
+        assert x.grant is not None
+        limits = self._gate.limits
+        while True:
+            end = http1.find_head_end(x.head_bytes)
+            if end < 0 or end > limits.answer_head_bytes:
+                if len(x.head_bytes) > limits.answer_head_bytes:
+                    raise UpstreamFault(
+                        "The head of the provider's answer is too large.",
+                        setting="limits.answer_head_bytes",
+                    )
+                return None
+            raw = bytes(x.head_bytes[:end])
+            del x.head_bytes[:end]
+            head = http1.parse_answer_head(raw, request_method=x.grant.method)
+            if head.status == 101:
+                raise UpstreamFault("The provider switched protocols without being asked to.")
+            if head.status >= 200:
+                break  # any other 1xx is between the provider and us
+        headers = http1.end_to_end(head.headers)
+        if head.length:
+            coding = b", ".join(v for n, v in headers if n.lower() == b"content-encoding")
+            x.mask = mask_for(coding, x.spelled)
+        if x.spelled:
+            headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
+        x.answer = head
+        x.answer_body = http1.Body(head.length)
+        if head.length == http1.UNTIL_CLOSE or (head.length == http1.CHUNKED and x.head.http10):
+            x.close_after = True
+        elif head.length == http1.CHUNKED:
+            x.chunked_out = True
+            headers += ((b"Transfer-Encoding", b"chunked"),)
+        if self._gate.draining:
+            x.close_after = True
+        if x.close_after:
+            headers += ((b"Connection", b"close"),)
+        elif x.head.http10:
+            headers += ((b"Connection", b"keep-alive"),)
+        reason = mask_all(head.reason, x.spelled)
+        self._rim.to_client(http1.write_answer_head(head.status, reason, headers))
+        if x.look is not None:
+            x.look.answered(head.status, reason, headers)
+        rest = bytes(x.head_bytes)
+        x.head_bytes.clear()
+        return rest
+
+    def _take_answer(self, x: _Exchange, data: bytes) -> None:
+        body = x.answer_body
+        if not body.done:
+            try:
+                piece = body.read(data)
+            except http1.FramingError:
+                self._cut("upstream's framing is broken")
+                return
+            try:
+                piece = x.mask.feed(piece)
+            except KeyInAnswer as error:
+                self._cut(str(error))
+                return
+            self._pass(x, piece)
+        if body.done:
+            self._finish(x)
+
+    def _pass(self, x: _Exchange, piece: bytes) -> None:
+        if not piece:
+            return
+        x.down += len(piece)
+        self._rim.to_client(http1.chunk(piece) if x.chunked_out else piece)
+        if x.look is not None:
+            x.look.piece(piece)
+
+    def _finish(self, x: _Exchange) -> None:
+        """The answer is complete."""
+        self._pass(x, x.mask.end())
+        if x.chunked_out:
+            trailers = [mask_all(line, x.spelled) for line in x.answer_body.trailers]
+            self._rim.to_client(http1.last_chunk(trailers))
+        link, x.link = x.link, None
+        assert x.answer is not None
+        if link is not None:
+            if x.answer.keep_alive and x.body.done and not x.answer_body.rest:
+                link.give_back()
+            else:
+                link.drop()
+        self._end(x, "complete")
+        self._next(x)
+
+    def _next(self, x: _Exchange) -> None:
+        """After an answer: the next request, or the end."""
+        self._exchange = None
+        if not x.body.done:
+            self._linger()
+        elif x.close_after:
+            if self._inbox:
+                self._linger()
+            else:
+                self._close()
+        else:
+            self._served += 1
+            self._state = _State.HEAD
+            self._expect(self._gate.limits.keepalive_timeout_s)
+
+    # ── ends ──────────────────────────────────────────────────────────────────────────────────
+
+    def _end(self, x: _Exchange, end: str) -> None:
+        """Book what happened, once. A failure here cannot change what was sent."""
+        grant, x.grant = x.grant, None
+        usage = Usage(
+            status=0 if x.answer is None else x.answer.status,
+            bytes_up=x.up,
+            bytes_down=x.down,
+            first_byte_s=x.first_byte_s,
+            total_s=self._rim.now() - x.started_s,
+            end=end,
+        )
+        if grant is not None:
+            self._gate.settle(grant, usage)
+        if x.look is not None:
+            x.look.ended(usage)
+
+    def _refuse_head(self, denied: Denied) -> None:
+        """A head that cannot be parsed: answer in plain words, and close."""
+        ask = Ask(
+            id=f"lmk_{secrets.token_hex(8)}",
+            time_s=time.time(),
+            peer=self._peer,
+            method="?",
+            target="",
+            headers=(),
+            body_length=0,
+        )
+        head = http1.RequestHead(
+            method="?",
+            target="",
+            headers=(),
+            length=http1.UNTIL_CLOSE,
+            keep_alive=False,
+            http10=False,
+            expects_continue=False,
+            websocket=False,
+        )
+        self._begin(ask, head, None)
+        self._deny(denied)
+
+    def _deny(self, denied: Denied) -> None:
+        """Answer the exchange with a denial, or cut it where an answer has begun."""
+        x = self._exchange
+        if x is None or x.answer is not None:
+            self._cut(denied.code)
+            return
+        if x.link is not None:
+            x.link.drop()
+            x.link = None
+        total_s = self._rim.now() - x.started_s
+        grant, x.grant = x.grant, None
+        answer = self._gate.refuse(x.ask, x.visit, denied, total_s=total_s, grant=grant, up=x.up)
+        if x.look is not None:
+            x.look.refused(x.ask, answer)
+            x.look = None
+        self._write_answer(x, answer)
+
+    def _answer_locally(self, answer: Answer, why: str) -> None:
+        x = self._exchange
+        assert x is not None
+        self._gate.answer_here(x.ask, x.visit, answer, why, total_s=self._rim.now() - x.started_s)
+        if x.look is not None:
+            x.look.refused(x.ask, answer)
+            x.look = None
+        self._write_answer(x, answer)
+
+    def _write_answer(self, x: _Exchange, answer: Answer) -> None:
+        x.close_after = x.close_after or not x.body.done or self._gate.draining
+        headers = answer.headers
+        if answer.status not in (204, 304):
+            headers += ((b"Content-Length", b"%d" % len(answer.body)),)
+        if x.close_after:
+            headers += ((b"Connection", b"close"),)
+        elif x.head.http10:
+            headers += ((b"Connection", b"keep-alive"),)
+        head = http1.write_answer_head(answer.status, answer.reason.encode("latin-1"), headers)
+        bodiless = x.ask.method == "HEAD" or answer.status in (204, 304)
+        self._rim.to_client(head if bodiless else head + answer.body)
+        self._next(x)
+
+    def _expire(self) -> None:
+        """A deadline has passed."""
+        x = self._exchange
+        if self._state is _State.HEAD:
+            if self._inbox:
+                self._refuse_head(
+                    HeadTimeout(
+                        "The request's head did not come in time.", setting="limits.head_timeout_s"
+                    )
+                )
+            else:
+                self._close()
+        elif self._state is _State.LINGER:
+            self._close()
+        elif self._state is _State.READ or (self._state is _State.STREAM and not self._link_full):
+            raise HeadTimeout(
+                "The rest of the request's body did not come in time.",
+                setting="limits.body_timeout_s",
+            )
+        elif x is not None and x.answer is None:
+            raise UpstreamTimeout(
+                "The provider did not answer in time.", setting="limits.answer_timeout_s"
+            )
+        else:
+            self._cut("timeout")
+
+    def _cut(self, why: str) -> None:
+        """End an answer that has begun: the client sees that it is not whole."""
+        self._leave(why)
+
+    def _leave(self, why: str) -> None:
+        x, self._exchange = self._exchange, None
+        if x is not None:
+            if self._state is _State.OPEN:
+                self._rim.cancel_upstream()
+            link, x.link = x.link, None
+            if link is not None:
+                link.drop()
+        self._close()
+        if x is not None:
+            if x.grant is None and x.visit is not None and x.answer is None:
+                self._gate.abandoned(x.ask, x.visit, why, total_s=self._rim.now() - x.started_s)
+            self._end(x, why)
+
+    def _linger(self) -> None:
+        """Close so that the answer arrives: a socket closed over unread bytes is reset, and the
+        reset can overtake the answer. So end our side, and read on for a moment, into nothing."""
+        self._inbox.clear()
+        self._state = _State.LINGER
+        self._expect(_LINGER_S)
+        self._rim.finish_client()
+
+    def _close(self) -> None:
+        self._state = _State.CLOSED
+        self._inbox.clear()
+        self._rim.close_client()
+
+    def _broke(self, error: BaseException) -> None:
+        """An exception on the way is a denial."""
+        try:
+            denied = error if isinstance(error, Denied) else Broken(self._gate.describe(error))
+            self._deny(denied)
+            self._walk()
+            self._flow()
+        except BaseException as worse:
+            self._gate.alarm(worse)
+            x, self._exchange = self._exchange, None
+            if x is not None and x.link is not None:
+                x.link.drop()
+            self._close()
+
+    def _too_late(self, *args: object) -> None:
+        """A connection that comes after the client has left goes back as it came."""
+        for thing in args:
+            give_back = getattr(thing, "give_back", None)
+            if give_back is not None:
+                give_back()
+
+    # ── time and pressure ─────────────────────────────────────────────────────────────────────
+
+    def _expect(self, seconds: float) -> None:
+        self._deadline_s = self._rim.now() + seconds
+        if self._deadline_s < self._alarm_s:
+            self._alarm_s = self._deadline_s
+            self._rim.wake_at(self._deadline_s)
+
+    def _flow(self) -> None:
+        """Read from the client only what there is room for."""
+        if self._state is _State.STREAM:
+            want = not self._link_full and not self._inbox
+        elif self._state in (_State.LOOK, _State.OPEN, _State.ANSWER):
+            want = len(self._inbox) <= _PIPELINE_BYTES
+        else:
+            want = not (self._client_full and self._state is _State.HEAD)
+        if want != self._reading and self._state is not _State.CLOSED:
+            self._reading = want
+            if want:
+                self._rim.resume_client()
+            else:
+                self._rim.pause_client()
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit} bytes.", setting="limits.body_bytes")

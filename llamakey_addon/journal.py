@@ -430,9 +430,9 @@ class Style:
         ]
 
     def _narrow(self, receipt: Receipt, words: dict[str, str], width: int) -> list[str]:
-        method = _cut(words["method"], 8)
-        provider = _cut(words["provider"], 12)
-        path = max(12, width - 16 - len(provider) - len(method))
+        method = _cut(words["method"], 7)
+        provider = _cut(words["provider"], 12 if width >= 50 else 8)
+        path = max(8, width - 16 - len(provider) - len(method))
         lines = [
             f"{self.paint(_clock(receipt.time_s), 'dim')} "
             f"{self.paint(f'{words["status"]:>3}', _tone(receipt), 'bold')} "

@@ -15,7 +15,7 @@ die() { say "$@"; exit 1; }
 
 # Debian splits venv and ensurepip off: a Python without them can't make an environment.
 fits() {
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 12)); ' >/dev/null 2>&1 &&
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 &&
         "$1" -c 'import ensurepip, venv' >/dev/null 2>&1
 }
 
@@ -32,7 +32,7 @@ candidates() {
 }
 
 find_python() {
-    local python seen=""
+    local python version seen=""
     while IFS= read -r python; do
         python=$(command -v "$python" 2>/dev/null) || continue
         if fits "$python"; then
@@ -94,14 +94,23 @@ drop_lock() { exec 9>&-; }
 
 # --- environments --------------------------------------------------------------------------------
 
-# pip_install PYTHON LOCK...: nothing but wheels whose hash the lock holds, so that no code runs at
-# installation and nothing is fetched that was not locked.
+# pip_install ENV LOCK...: nothing but wheels whose hash the lock holds, so that no code runs at
+# installation and nothing is fetched that was not locked. SDK environments have no pip of their
+# own, .venv's serves them; they are compiled on import, since tests use a small part of each SDK.
 pip_install() {
-    local python=$1 lock
+    local env=$1 lock
     shift
-    for lock in "$@"; do set -- "$@" -r "$lock"; shift; done
-    "$python" -m pip "${pip_target[@]}" install --quiet --no-input --disable-pip-version-check \
-        --require-hashes --only-binary :all: "$@" >&2
+    for lock in "$@"; do
+        set -- "$@" --requirement "$lock"
+        shift
+    done
+    set -- install --quiet --no-input --disable-pip-version-check \
+        --require-hashes --only-binary :all: "$@"
+    if [ "$env" = "$root/.venv" ]; then
+        "$env/bin/python" -m pip "$@" >&2
+    else
+        "$root/.venv/bin/python" -m pip --python "$env/bin/python" "$@" --no-compile >&2
+    fi
 }
 
 offline_hint="Set-up downloads from the package index that pip is configured for: is there a network, \
@@ -128,8 +137,7 @@ prepare_venv() {
     : >"$env/.unfinished"
     [ -f "$env/pyvenv.cfg" ] || "$python" -m venv --prompt llamakey "$env" ||
         die "$python could not make .venv."
-    pip_target=(--no-color)
-    pip_install "$env/bin/python" "$@" ||
+    pip_install "$env" "$@" ||
         die "pip could not install from the lock into .venv. $offline_hint"
     # The build backend stands in the lock, so this needs neither network nor isolation.
     "$env/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-index \
@@ -146,9 +154,7 @@ make_sdk_env() {
     rm -rf "$env"
     mkdir -p "$env"
     "$root/.venv/bin/python" -m venv --without-pip "$env"
-    # Compiled on import: tests use a small part of each SDK.
-    pip_target=(--python "$env/bin/python")
-    pip_install "$root/.venv/bin/python" --no-compile "$lock" || {
+    pip_install "$env" "$lock" || {
         say "pip could not install tests/sdks/$1.lock into .sdks/$1. $offline_hint"
         return 1
     }

@@ -1,0 +1,35 @@
+"""The fake providers by id."""
+
+from __future__ import annotations
+
+from tests.fakes.families import (
+    anthropic,
+    cohere,
+    compatible,
+    gemini,
+    huggingface,
+    openai,
+    others,
+    replicate,
+    speech,
+    vectara,
+)
+from tests.fakes.families.base import Family
+
+FAMILIES: dict[str, Family] = {
+    family.id: family
+    for family in (
+        openai.FAMILY,
+        anthropic.FAMILY,
+        cohere.FAMILY,
+        gemini.FAMILY,
+        vectara.FAMILY,
+        replicate.FAMILY,
+        *huggingface.FAMILIES,
+        *speech.FAMILIES,
+        *compatible.FAMILIES,
+        *others.FAMILIES,
+    )
+}
+
+__all__ = ["FAMILIES", "Family"]

@@ -1,0 +1,60 @@
+"""What makes a fake provider: its credential, its errors and its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.fakes.wire import Reply, Request, Routes, json_reply
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A documented way to send the key: a header (or query parameter) and the form of its value."""
+
+    header: str = ""
+    format: str = "{key}"
+    query: str = ""
+
+
+BEARER = Way("authorization", "Bearer {key}")
+
+
+def no_such_path(request: Request) -> Reply:
+    return json_reply({"error": {"message": f"Unknown path {request.path}"}}, 404)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One fake provider."""
+
+    id: str
+    docs: str
+    """The page that documents the credential."""
+    ways: tuple[Way, ...]
+    """Documented ways to send the key, first the one that the documentation gives first."""
+    key: str
+    """Form of a real key; `{random}` is replaced."""
+    refusal: Callable[[Request], Reply]
+    """The provider's own answer to a wrong key."""
+    routes: Routes
+    unknown: Callable[[Request], Reply] = no_such_path
+
+    def make_key(self, random: str) -> str:
+        return self.key.replace("{random}", random)
+
+    def credential_of(self, request: Request, key: str) -> str:
+        """`real`, `local`, `foreign` or `missing`; a header that comes twice is foreign."""
+        seen = "missing"
+        for way in self.ways:
+            values = request.values(way.header) if way.header else []
+            if way.query and way.query in request.query:
+                values = [request.query[way.query]]
+            for value in values:
+                if "sk-lmk-" in value:
+                    return "local"
+                if len(values) == 1 and value == way.format.format(key=key):
+                    seen = "real" if seen == "missing" else seen
+                else:
+                    seen = "foreign"
+        return seen

@@ -1,0 +1,82 @@
+"""Hugging Face: the router of Inference Providers, and dedicated Inference Endpoints.
+
+Shapes from https://huggingface.co/docs/inference-providers (chat-completion: OpenAI-compatible at
+/v1 of router.huggingface.co; hf-inference tasks at /hf-inference/models/{id}: text-generation
+`[{"generated_text"}]`, feature-extraction) and https://huggingface.co/docs/inference-endpoints
+(tasks by POST to the endpoint's own URL; TGI's messages API at /v1/chat/completions, its streamed
+text generation as data-only events with `token`, `generated_text`, `details`). Bearer with an
+`hf_…` token; errors (`{"error": …}`).
+"""
+
+from __future__ import annotations
+
+from tests.fakes.families import openai
+from tests.fakes.families.base import BEARER, Family
+from tests.fakes.families.openai import TEXT, VECTOR, WORDS
+from tests.fakes.wire import Reply, Request, Routes, json_reply, sse_data, sse_reply
+
+router = openai.compatible()
+endpoint = openai.compatible()
+
+
+def refusal(_: Request) -> Reply:
+    return json_reply({"error": "Invalid credentials in Authorization header"}, 401)
+
+
+def unknown(_: Request) -> Reply:
+    return json_reply({"error": "Not Found"}, 404)
+
+
+@endpoint("POST", "/", "/generate", "/generate_stream")
+def task(request: Request) -> Reply:
+    """Text generation, as TGI answers it."""
+    body = request.json()
+    if "inputs" not in body:
+        return json_reply({"error": "inputs is required"}, 422)
+    if body.get("stream"):
+        return sse_reply(*_tokens())
+    return json_reply([{"generated_text": TEXT}])
+
+
+def _tokens() -> list[bytes]:
+    events = []
+    for number, word in enumerate(WORDS):
+        last = number == len(WORDS) - 1
+        token = {"id": number, "text": word, "logprob": -0.5, "special": False}
+        details = {"finish_reason": "eos_token", "generated_tokens": len(WORDS), "seed": None}
+        events.append(
+            sse_data(
+                {
+                    "index": number,
+                    "token": token,
+                    "generated_text": TEXT if last else None,
+                    "details": details if last else None,
+                }
+            )
+        )
+    return events
+
+
+@router("POST", "/hf-inference/models/{model...}")
+def hosted(request: Request) -> Reply:
+    if request.params["model"].endswith("/pipeline/feature-extraction"):
+        return json_reply([list(VECTOR)])
+    return task(request)
+
+
+def _family(id: str, docs: str, routes: Routes) -> Family:
+    return Family(
+        id=id,
+        docs=docs,
+        ways=(BEARER,),
+        key="hf_{random}",
+        refusal=refusal,
+        routes=routes,
+        unknown=unknown,
+    )
+
+
+FAMILIES = (
+    _family("huggingface", "https://huggingface.co/docs/inference-providers/index", router),
+    _family("hfendpoint", "https://huggingface.co/docs/inference-endpoints/index", endpoint),
+)

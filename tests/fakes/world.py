@@ -1,0 +1,295 @@
+"""A world of fake providers in one thread: ports, recordings, gates, scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+import threading
+import weakref
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.canary import forms
+from tests.fakes.certs import Certificates
+from tests.fakes.families import FAMILIES
+from tests.fakes.server import LOCAL_KEY, serve
+from tests.fakes.steps import Gate
+from tests.fakes.wire import Reply, Request
+
+CLOSE = "close"
+RESET = "reset"
+type Step = bytes | Gate | str
+"""A step of a script: bytes to write, a gate to pass, CLOSE (an orderly end) or RESET."""
+
+
+@dataclass(slots=True)
+class Line:
+    """One connection as a fake saw it."""
+
+    number: int
+    family: str
+    peer: int
+    """The client's port."""
+    sni: str = ""
+    bytes_in: int = 0
+    first_bytes: bytes = b""
+    """Up to 64 KiB of what came, before any parsing."""
+    malformed: str = ""
+    """What h11 held against it, or ""."""
+    open: bool = True
+    local_key: bytes = b""
+    """What stood around the first forbidden form, or nothing."""
+
+    def took(self, data: bytes, forbidden: Sequence[bytes]) -> None:
+        """Notes bytes that came, and a forbidden form that stands in them, across borders too."""
+        self.bytes_in += len(data)
+        if len(self.first_bytes) < 65536:
+            self.first_bytes += data[: 65536 - len(self.first_bytes)]
+        seen = self._tail + data
+        for form in forbidden:
+            if not self.local_key and form in seen:
+                self.local_key = seen[max(0, seen.index(form) - 200) :][:400]
+        self._tail = seen[-512:]
+
+    _tail: bytes = b""
+
+
+class World:
+    """Starts on creation; `stop()` (or leaving the `with`) ends it.
+
+    Arguments:
+        folder: where the CA's certificate is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.certificates = Certificates(folder)
+        self._lock = threading.Condition()
+        self._requests: list[Request] = []
+        self._answered: set[int] = set()
+        self._lines: list[Line] = []
+        self._keys = {id: family.make_key(secrets.token_hex(24)) for id, family in FAMILIES.items()}
+        self._forbidden: tuple[bytes, ...] = (LOCAL_KEY, LOCAL_KEY.upper(), b"c2stbG1r")
+        self._gates: dict[str, Gate] = {}
+        self._scripts: dict[str, tuple[Step, ...]] = {}
+        self._forced: dict[tuple[str, str], Reply] = {}
+        self._ports: dict[tuple[str, str], int] = {}
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fakes", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # -- where the fakes are, and what they demand
+
+    @property
+    def ca(self) -> Path:
+        """PEM file to trust."""
+        return self.certificates.ca
+
+    def origin(self, family: str, certificate: str = "good") -> str:
+        """`https://localhost:PORT` of a provider's fake; starts it on first use.
+
+        `certificate` is a kind of `certs.KINDS`, or `plain` for http.
+        """
+        scheme = "http" if certificate == "plain" else "https"
+        return f"{scheme}://localhost:{self.port(family, certificate)}"
+
+    def port(self, family: str, certificate: str = "good") -> int:
+        place = (family, certificate)
+        if place not in self._ports:
+            self._ports[place] = self._run(self._listen(family, certificate))
+        return self._ports[place]
+
+    def key(self, family: str) -> str:
+        """The real key that this provider demands, one of its own for each world."""
+        return self._keys[family]
+
+    def set_key(self, family: str, key: str) -> None:
+        """From now on the provider demands another key."""
+        self._keys[family] = key
+
+    @property
+    def keys(self) -> dict[str, str]:
+        return dict(self._keys)
+
+    # -- what the test makes them do
+
+    def gate(self, name: str) -> Gate:
+        """The gate of that name, made on first use."""
+        with self._lock:
+            return self._gates.setdefault(name, Gate(name))
+
+    def script(self, name: str, *steps: Step) -> str:
+        """Makes `/odd/script/NAME` perform these steps in place of an answer; returns the path."""
+        with self._lock:
+            self._scripts[name] = steps
+        return f"/odd/script/{name}"
+
+    def steps(self, name: str) -> tuple[Step, ...]:
+        with self._lock:
+            return self._scripts.get(name, ())
+
+    def force(self, family: str, path: str, reply: Reply | None) -> None:
+        """Answers `path` of a provider by this reply, credential checked; None ends it."""
+        with self._lock:
+            if reply is None:
+                self._forced.pop((family, path), None)
+            else:
+                self._forced[family, path] = reply
+
+    def forced(self, family: str, path: str) -> Reply | None:
+        with self._lock:
+            return self._forced.get((family, path))
+
+    # -- what was seen
+
+    def mark(self) -> int:
+        """A point in the recording, for `requests(since=…)`."""
+        with self._lock:
+            return len(self._requests)
+
+    def requests(self, family: str | None = None, since: int = 0) -> list[Request]:
+        """Requests in the order in which their heads came."""
+        with self._lock:
+            found = self._requests[since:]
+        return [request for request in found if family in (None, request.family)]
+
+    def wait_for(
+        self, count: int, family: str | None = None, since: int = 0, timeout_s: float = 20
+    ) -> list[Request]:
+        """Returns when so many requests were answered or broke off; raises TimeoutError."""
+
+        def done() -> list[Request]:
+            return [
+                request
+                for request in self._requests[since:]
+                if family in (None, request.family) and id(request) in self._answered
+            ]
+
+        with self._lock:
+            if not self._lock.wait_for(lambda: len(done()) >= count, timeout_s):
+                raise TimeoutError(f"{len(done())} of {count} requests came within {timeout_s} s")
+            return done()
+
+    def lines(self, family: str | None = None) -> list[Line]:
+        """Connections, those included that never sent a byte."""
+        with self._lock:
+            return [line for line in self._lines if family in (None, line.family)]
+
+    @property
+    def violations(self) -> list[str]:
+        """What a provider must never see: a local key, anywhere in what came over a connection."""
+        with self._lock:
+            return [
+                f"connection {line.number} to {line.family}: {line.local_key!r}"
+                for line in self._lines
+                if line.local_key
+            ]
+
+    def forbid(self, secret: str) -> None:
+        """From now on this text is a violation in every form, not only by its plain beginning."""
+        with self._lock:
+            self._forbidden += forms(secret)
+
+    # -- for the server
+
+    def took(self, line: Line, data: bytes) -> None:
+        line.took(data, self._forbidden)
+
+    def recorded(self, request: Request) -> None:
+        with self._lock:
+            self._requests.append(request)
+            self._lock.notify_all()
+
+    def answered(self, request: Request) -> None:
+        with self._lock:
+            self._answered.add(id(request))
+            self._lock.notify_all()
+
+    # -- life
+
+    def stop(self) -> None:
+        """Closes every port and connection and ends the thread. May be called twice."""
+        if not self._thread.is_alive():
+            return
+        for gate in self._gates.values():
+            gate.open()
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def _run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, family: str, certificate: str) -> int:
+        if family not in FAMILIES:
+            raise ValueError(f"no fake is called {family!r}: use one of {sorted(FAMILIES)}")
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            line = self._new_line(family, writer)
+            try:
+                await serve(self, FAMILIES[family], line, reader, writer)
+            finally:
+                line.open = False
+
+        context = self._context(certificate)
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context, limit=2**20)
+        port: int = server.sockets[0].getsockname()[1]
+        self._servers.append(server)
+        # `localhost` may mean ::1 first; nobody else's server must answer there in our place
+        try:
+            self._servers.append(
+                await asyncio.start_server(connected, "::1", port, ssl=context, limit=2**20)
+            )
+        except OSError:
+            pass
+        return port
+
+    def _context(self, certificate: str) -> ssl.SSLContext | None:
+        if certificate == "plain":
+            return None
+        context = self.certificates.context(certificate)
+
+        def named(channel: Any, name: str | None, _: ssl.SSLContext) -> None:
+            self._names[channel] = name or ""
+
+        context.sni_callback = named
+        return context
+
+    def _new_line(self, family: str, writer: asyncio.StreamWriter) -> Line:
+        channel = writer.get_extra_info("ssl_object")
+        peer: Sequence[Any] = writer.get_extra_info("peername") or ("", 0)
+        sni = self._names.get(channel, "") if channel is not None else ""
+        with self._lock:
+            line = Line(number=len(self._lines) + 1, family=family, peer=int(peer[1]), sni=sni)
+            self._lines.append(line)
+        return line

@@ -201,7 +201,7 @@ make_tools() {
         fi
     fi
     mkdir -p "$root/.sdks"
-    stamp "$root/.sdks" "$root/scripts/lib.sh" >"$root/.sdks/.stamp-tools"
+    : >"$root/.sdks/.stamp-tools"
 }
 
 apt_install() {
@@ -217,7 +217,7 @@ sdks_ready() {
         name=${lock##*/}
         ready "$root/.sdks/${name%.lock}" sdk "$lock" || return 1
     done
-    ready "$root/.sdks" tools "$root/scripts/lib.sh" || return 1
+    [ -e "$root/.sdks/.stamp-tools" ] || return 1
     ready "$root/.sdks/node" sdk "$root/tests/sdks/node/package.json" \
         "$root/tests/sdks/node/package-lock.json" || ! command -v npm >/dev/null 2>&1
 }
@@ -228,9 +228,10 @@ prepare_sdks() {
     take_lock "$root/.venv/bin/python"
     say "setting up .sdks (once: SDKs to test against, a minute or two) ..."
     mkdir -p "$root/.cache"
-    # First what may bring npm; the browser takes longest, so the Python SDKs don't wait for it.
-    { ready "$root/.sdks" tools "$root/scripts/lib.sh" || make_tools; } &
-    jobs="$jobs $!"
+    [ -e "$root/.sdks/.stamp-tools" ] || {
+        make_tools &
+        jobs="$jobs $!"
+    }
     for lock in "$root"/tests/sdks/*.lock; do
         name=${lock##*/}
         name=${name%.lock}
@@ -240,6 +241,7 @@ prepare_sdks() {
         }
     done
     for job in $jobs; do wait "$job" || failed=yes; done
+    # Last, since npm may have come just now.
     ready "$root/.sdks/node" sdk "$root/tests/sdks/node/package.json" \
         "$root/tests/sdks/node/package-lock.json" || make_node_env || failed=yes
     drop_lock

@@ -1,0 +1,351 @@
+"""From config.yaml and the environment to `Settings`, with every fault in one report."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import sys
+import typing
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from llamakey_addon import catalogue, keys
+from llamakey_addon.config import addresses
+from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, is_wildcard
+from llamakey_addon.config.model import ConfigFile
+from llamakey_addon.config.providers import Assembly, nearest, world_readable
+from llamakey_addon.config.rules import read_users
+from llamakey_addon.config.settings import Limits, Listen, Logging, Network, Settings, Tls, View
+from llamakey_addon.config.yamlfile import Document, Place, hide_keys, read
+from llamakey_addon.errors import ConfigError, Fault
+from llamakey_addon.keys import KeyUnavailable
+
+DEFAULT_PATH = Path("config.yaml")
+
+
+def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = None) -> Settings:
+    """See `Settings.load`."""
+    if path is None and DEFAULT_PATH.is_file():
+        path = DEFAULT_PATH
+    document = read(path, str(path)) if path else Document("config.yaml", {}, {})
+    file = _shape(document)
+    return _Loading(path, document, file, environ).settings(listen)
+
+
+def _shape(document: Document) -> ConfigFile:
+    """The file's settings in their types. Raises ConfigError."""
+    try:
+        file = ConfigFile.model_validate(_without_empty(document.data))
+    except ValidationError as error:
+        faults = [
+            *document.faults,
+            *(_fault(document, details) for details in error.errors(include_url=False)),
+        ]
+        # Not from the error: pydantic's shows what stands in the file.
+        raise ConfigError(sort_by_line(faults)) from None
+    if document.faults:
+        raise ConfigError(sort_by_line(document.faults))
+    return file
+
+
+def _without_empty(data: dict[str, Any]) -> dict[str, Any]:
+    """Sections whose lines are all commented out read as null, and mean their defaults."""
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def _fault(document: Document, details: ErrorDetails) -> Fault:
+    # The parts of a union add their own names to a place; the file has no such settings.
+    place: Place = details["loc"]
+    shown = ".".join(str(part) for part in place if tuple(place[:1]) in document.lines)
+    where = document.where(place)
+    name = hide_keys(str(place[-1])) if place else ""
+    if details["type"] == "extra_forbidden":
+        known = _known_at(ConfigFile, place[:-1])
+        hint = nearest(name, known) or f" Known here: {', '.join(known)}."
+        return Fault(where, f"unknown setting `{name}`.{hint}")
+    if details["type"] == "missing":
+        return Fault(where, f"`{name}` is missing.")
+    return Fault(where, f"`{hide_keys(shown)}`: {details['msg'][:1].lower()}{details['msg'][1:]}.")
+
+
+def _known_at(model: type[BaseModel], place: Iterable[str | int]) -> list[str]:
+    """Names of the settings that may stand at a place."""
+    current: Any = model
+    for part in place:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            info = current.model_fields.get(str(part))
+            current = _inner(info.annotation) if info else None
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []
+
+
+def _inner(annotation: Any) -> Any:
+    """The model in `X | None`, `list[X]`, `dict[str, X]`."""
+    if not typing.get_args(annotation):
+        return annotation
+    models = [_inner(argument) for argument in typing.get_args(annotation)]
+    return next(
+        (found for found in models if isinstance(found, type) and issubclass(found, BaseModel)),
+        None,
+    )
+
+
+def sort_by_line(faults: Iterable[Fault]) -> list[Fault]:
+    """Faults in the order in which they stand in the file; those without a line first."""
+
+    def line(fault: Fault) -> int:
+        _, colon, number = fault.where.rpartition(":")
+        return int(number) if colon and number.isdigit() else 0
+
+    return sorted(faults, key=line)
+
+
+@dataclass(slots=True)
+class _Loading:
+    """One load: what is read, and what is found wrong."""
+
+    path: Path | None
+    document: Document
+    file: ConfigFile
+    environ: Mapping[str, str]
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+
+    @property
+    def base(self) -> Path:
+        """Folder to which paths of the file are relative."""
+        return self.path.absolute().parent if self.path else Path.cwd()
+
+    def settings(self, listen_option: str | None) -> Settings:
+        """Raises ConfigError with everything that is wrong."""
+        file = self.file
+        listen = self._listen(listen_option)
+        public_url = self._public_url(listen)
+        known = catalogue.load()
+        assembly = Assembly(
+            known, self.document, self.environ, self.base, Ourselves(listen, public_url)
+        )
+        assembly.join(file.providers)
+        users, rule_faults, rule_warnings = read_users(
+            file.users, self.document, assembly.providers.values()
+        )
+        settings = Settings(
+            path=self.path,
+            listen=listen,
+            public_url=public_url,
+            allow_plain=file.allow_plain,
+            trusted_proxies=self._networks(),
+            tls=self._tls(),
+            data_folder=self._data_folder(),
+            contact=self._contact(),
+            providers=MappingProxyType(assembly.providers),
+            users=MappingProxyType(users),
+            logging=Logging(file.logging.console, self._log_file()),
+            limits=Limits(**dict(file.limits)),
+            upstream_proxy=self._upstream_proxy(),
+            view=View(file.view.max_flows, file.view.body_bytes),
+            strip_headers=known.strip_headers.union(
+                *(catalogue.credential_headers(p.entry) for p in assembly.providers.values())
+            ),
+            query_keys=known.query_keys,
+        )
+        faults = [*self.faults, *assembly.faults, *rule_faults]
+        if faults:
+            raise ConfigError(sort_by_line(faults))
+        warnings = [*self.warnings, *assembly.warnings, *rule_warnings]
+        warnings += self._secrets_in_clear({fault.where for fault in warnings})
+        return replace(settings, warnings=tuple(sort_by_line(warnings)))
+
+    # --- where we serve ---------------------------------------------------------------------------
+
+    def _listen(self, option: str | None) -> Listen:
+        where = "--listen" if option is not None else self.document.where(("listen",))
+        try:
+            listen = addresses.parse_listen(option if option is not None else self.file.listen)
+        except AddressError as error:
+            self.faults.append(Fault(where, f"`listen`: {error}."))
+            return Listen("localhost", 8000)
+        if not (is_loopback(listen.host) or self.file.tls or self.file.allow_plain):
+            self.faults.append(
+                Fault(
+                    where,
+                    f"`listen` at {listen} would serve plain HTTP beyond this machine, and local "
+                    "keys would travel in clear. Set `tls`, or listen on localhost, or set "
+                    "`allow_plain: true` where a proxy before this one speaks TLS.",
+                )
+            )
+        return listen
+
+    def _public_url(self, listen: Listen) -> str:
+        if self.file.public_url is not None:
+            try:
+                return addresses.parse_public_url(self.file.public_url)
+            except AddressError as error:
+                self._fault(("public_url",), f"`public_url`: {error}.")
+        scheme = "https" if self.file.tls else "http"
+        if is_loopback(listen.host) or is_wildcard(listen.host):
+            if not is_loopback(listen.host) and self.file.public_url is None:
+                self._warn(
+                    ("listen",),
+                    "teammates' files will say localhost. Set `public_url` to the URL by which "
+                    "they reach this machine.",
+                )
+            # By name: some clients take a proxy for 127.0.0.1, and none for localhost.
+            return f"{scheme}://localhost:{listen.port}"
+        return f"{scheme}://{listen}"
+
+    def _networks(self) -> tuple[Network, ...]:
+        networks: list[Network] = []
+        for index, text in enumerate(self.file.trusted_proxies):
+            place = ("trusted_proxies", index)
+            try:
+                network = ipaddress.ip_network(text.strip(), strict=False)
+            except ValueError:
+                self._fault(place, "write an address or a network, e.g. 10.0.0.0/8.")
+                continue
+            if network.prefixlen == 0:
+                self._warn(
+                    place,
+                    "everybody is believed about their address. Name the proxy's network alone.",
+                )
+            networks.append(network)
+        return tuple(networks)
+
+    def _tls(self) -> Tls | None:
+        part = self.file.tls
+        if part is None:
+            return None
+        tls = Tls(self._path(part.cert), self._path(part.key))
+        for name, path in (("cert", tls.cert), ("key", tls.key)):
+            try:
+                path.read_bytes()
+            except OSError as error:
+                problem = error.strerror or type(error).__name__
+                self._fault(("tls", name), f"{path} can't be read ({problem}). Name a PEM file.")
+                return tls
+        try:
+            # The empty password keeps OpenSSL from asking for one on the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                tls.cert, tls.key, password=lambda: ""
+            )
+        except (OSError, ValueError):
+            self._fault(
+                ("tls",),
+                "certificate and key can't be used together. `cert` is a PEM file with the "
+                "certificate and its chain, `key` one with its private key, without a passphrase.",
+            )
+        if world_readable(tls.key):
+            self._warn(
+                ("tls", "key"), f"everybody on this machine can read {tls.key}: chmod 600 {tls.key}"
+            )
+        return tls
+
+    # --- folders, files, words --------------------------------------------------------------------
+
+    def _data_folder(self) -> Path:
+        if home := self.environ.get("LLAMAKEY_HOME", "").strip():
+            return Path(home).expanduser().absolute()
+        if self.file.data_folder:
+            return self._path(self.file.data_folder)
+        return default_data_folder(self.environ, sys.platform)
+
+    def _log_file(self) -> Path | None:
+        if not self.file.logging.file:
+            return None
+        path = self._path(self.file.logging.file)
+        if not path.parent.is_dir():
+            self._fault(("logging", "file"), f"there is no folder {path.parent}. Create it.")
+        elif path.is_dir():
+            self._fault(("logging", "file"), f"{path} is a folder. Name a file in it.")
+        return path
+
+    def _contact(self) -> str:
+        contact = self.file.contact.strip()
+        if not contact.isprintable() or len(contact) > 200:
+            self._fault(("contact",), "`contact` is one line of at most 200 characters.")
+        return contact
+
+    def _upstream_proxy(self) -> str | None:
+        text = (self.file.upstream_proxy or "").strip()
+        if not text:
+            return None
+        place = ("upstream_proxy",)
+        in_clear = not keys.reference_kind(text)
+        if not in_clear:
+            try:
+                text = keys.read_reference(text, self.environ, self.base)
+            except KeyUnavailable as error:
+                # Without the proxy that the owner asked for, nothing may go out another way.
+                self._fault(place, f"`upstream_proxy`: {error}.")
+                return None
+        expected = "write the proxy's URL, e.g. http://proxy.corp:3128"
+        userinfo, at, _ = text.partition("://")[2].rpartition("@")
+        try:
+            if at and not userinfo.isprintable():
+                raise AddressError(expected)
+            # A proxy's password stands in its URL by custom; the rest is checked without it.
+            plain = addresses.parse_origin(text.replace(f"{userinfo}@", "", 1) if at else text)
+        except AddressError:
+            self._fault(place, f"`upstream_proxy`: {expected}.")
+            return None
+        if plain.scheme != "http":
+            self._fault(
+                place, "`upstream_proxy`: a proxy is reached by http:// (CONNECT goes through it)."
+            )
+        if at and in_clear and ":" in userinfo:
+            self._warn(
+                place,
+                "the proxy's password stands here in clear. Put the URL elsewhere and name it: "
+                "`upstream_proxy: env:NAME`.",
+            )
+        return f"http://{userinfo}{at}{urlsplit(plain.origin).netloc}"
+
+    def _secrets_in_clear(self, told: Collection[str]) -> list[Fault]:
+        """Lines with what looks like a key, but for those that were `told` of by their setting."""
+        return [
+            Fault(
+                f"{self.document.name}:{line}",
+                "something here looks like a key in clear. Keep keys out of this file, comments "
+                "included: name them by `env:NAME`, `file:PATH`, `cmd:…` or `keyring:…`.",
+            )
+            for line in self.document.secret_lines
+            if f"{self.document.name}:{line}" not in told
+        ]
+
+    def _path(self, text: str) -> Path:
+        return self.base / Path(text).expanduser()
+
+    def _fault(self, place: Place, message: str) -> None:
+        self.faults.append(Fault(self.document.where(place), message))
+
+    def _warn(self, place: Place, message: str) -> None:
+        self.warnings.append(Fault(self.document.where(place), message))
+
+
+def default_data_folder(environ: Mapping[str, str], platform: str) -> Path:
+    """The platform's place for our data.
+
+    Arguments:
+        platform: as `sys.platform` says it.
+    """
+    if platform == "win32" and (local := environ.get("LOCALAPPDATA", "").strip()):
+        return Path(local) / "llamakey"
+    if platform == "darwin":
+        return _home(environ) / "Library" / "Application Support" / "llamakey"
+    data = environ.get("XDG_DATA_HOME", "").strip()
+    if data.startswith("/"):  # the XDG specification: a relative one is ignored
+        return Path(data) / "llamakey"
+    return _home(environ) / ".local" / "share" / "llamakey"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    home = environ.get("HOME", "").strip()
+    return Path(home) if home else Path("~").expanduser()

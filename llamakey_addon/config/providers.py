@@ -1,0 +1,332 @@
+"""The providers of this proxy: what the catalogue says, what the owner says, and the real keys.
+
+A provider that lacks something stays in the table, not ready, and its `missing` says what switches
+it on; a start never fails for a key. What stands wrong in the file is a fault.
+
+Variables such as OPENAI_BASE_URL are not read: in the proxy's own environment they most often point
+at a proxy, and a real key must not follow them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from llamakey_addon import keys
+from llamakey_addon.catalogue import Catalogue
+from llamakey_addon.catalogue.models import Credential, Entry, Placement, Slot
+from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, parse_origin
+from llamakey_addon.config.model import ProviderPart
+from llamakey_addon.config.yamlfile import Document, hide_keys
+from llamakey_addon.errors import Fault
+from llamakey_addon.journey import Provider, Upstream
+from llamakey_addon.keys import KeyUnavailable, Secret
+
+_ID = re.compile(r"[a-z][a-z0-9-]*")
+_LABELS = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*(?<!-)")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean x?`, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+@dataclass(slots=True)
+class Assembly:
+    """Joins one provider after the other, and keeps what was found wrong."""
+
+    catalogue: Catalogue
+    document: Document
+    environ: Mapping[str, str]
+    base: Path
+    """Folder to which paths of the file are relative."""
+    ourselves: Ourselves
+    providers: dict[str, Provider] = field(default_factory=dict)
+    """By prefix."""
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+
+    def join(self, parts: Mapping[str, ProviderPart | None]) -> None:
+        """Make every provider: the catalogue's in its order, then the owner's own."""
+        for entry in self.catalogue.entries.values():
+            self._add(entry, parts.get(entry.id) or ProviderPart(), own=False)
+        for name, part in parts.items():
+            if name not in self.catalogue.entries:
+                entry_of_own = self._own_entry(name, part or ProviderPart())
+                if entry_of_own is not None:
+                    self._add(entry_of_own, part or ProviderPart(), own=True)
+
+    # --- the owner's own --------------------------------------------------------------------------
+
+    def _own_entry(self, name: str, part: ProviderPart) -> Entry | None:
+        """A catalogue entry made of what the owner wrote."""
+        place = ("providers", name)
+        entries = self.catalogue.entries
+        if not part.upstream:
+            self._fault(
+                place,
+                f"`{hide_keys(name)}` is no provider of the catalogue."
+                f"{nearest(name, entries)} One of your own needs `upstream`, and `like` or "
+                "`credential`. `lmk providers` shows all.",
+            )
+            return None
+        if not _ID.fullmatch(name):
+            self._fault(place, "a provider's id has lower-case letters, digits and `-`. Rename it.")
+            return None
+        credential = None
+        if part.credential:
+            # The client's SDK sends its key as it would to the provider.
+            word = part.credential.format.removesuffix("{key}").strip()
+            credential = Credential(
+                place=Placement(header=part.credential.header, format=part.credential.format),
+                accept=(Slot(header=part.credential.header, scheme=word),),
+            )
+        model = entries.get(part.like) if part.like else None
+        if part.like and model is None:
+            self._fault(
+                (*place, "like"),
+                f"`{hide_keys(part.like)}` is no provider of the catalogue."
+                f"{nearest(part.like, entries)} `lmk providers` shows all.",
+            )
+            return None
+        if model is not None:
+            return model.model_copy(
+                update={
+                    "id": name,
+                    "name": name,
+                    "prefix": name,
+                    "upstream_vars": {},
+                    "key_env": (),
+                    "credential": credential or model.credential,
+                    # One provider alone may own a variable of the clients' by default.
+                    "clients": tuple(
+                        client.model_copy(update={"default": False, "tools": ()})
+                        for client in model.clients
+                    ),
+                }
+            )
+        if credential is None:
+            self._fault(
+                place,
+                f"`{name}` does not say where its key goes. Add `like: <provider whose API it "
+                "speaks>`, e.g. `like: openai`, or `credential: {header: …, format: …}`.",
+            )
+            return None
+        return Entry(
+            id=name,
+            name=name,
+            docs="https://example.invalid/",
+            prefix=name,
+            upstream="https://example.invalid",
+            key_env=(),
+            credential=credential,
+            envelope="plain",
+        )
+
+    # --- one provider -----------------------------------------------------------------------------
+
+    def _add(self, entry: Entry, part: ProviderPart, *, own: bool) -> None:
+        place = ("providers", entry.id)
+        prefix = part.prefix or entry.prefix
+        if other := self.providers.get(prefix):
+            self._fault(
+                (*place, "prefix"),
+                f"the prefix `{prefix}` is {other.id}'s. Choose another by `prefix`.",
+            )
+            return
+        if not own:
+            for name in ("like", "credential"):
+                if getattr(part, name) is not None:
+                    self._fault(
+                        (*place, name),
+                        f"`{name}` is for providers of your own; {entry.id}'s is in the catalogue. "
+                        "Remove it, or give the provider an id of your own.",
+                    )
+        upstream, missing = self._upstream(entry, part)
+        if upstream is not None and (why := self._unfit(entry, part, upstream)):
+            if part.upstream:
+                self._fault((*place, "upstream"), f"{why}.")
+            upstream, missing = None, why
+        secret = None
+        if not part.enabled:
+            missing = f"it is switched off: set providers.{entry.id}.enabled to true"
+        elif upstream is not None:
+            secret, missing = self._secret(entry, part, upstream)
+        self.providers[prefix] = Provider(
+            id=entry.id,
+            prefix=prefix,
+            entry=entry,
+            upstream=upstream,
+            secret=secret,
+            missing=missing,
+        )
+
+    def _upstream(self, entry: Entry, part: ProviderPart) -> tuple[Upstream | None, str]:
+        """Where requests go, or what is missing."""
+        if part.upstream is not None:
+            try:
+                return self._with_ca(entry, part, parse_origin(part.upstream)), ""
+            except AddressError as error:
+                self._fault(("providers", entry.id, "upstream"), f"{error}.")
+                return None, str(error)
+        text = entry.upstream
+        for variable, name in entry.upstream_vars.items():
+            value = self.environ.get(name, "").strip()
+            if not value:
+                return None, f"set {name} (it stands in {entry.upstream})"
+            if not _LABELS.fullmatch(value):
+                return None, (
+                    f"{name} must be the part of the host that {{{variable}}} stands for in "
+                    f"{entry.upstream}, letters, digits, `-` and `.` alone; for another host set "
+                    f"providers.{entry.id}.upstream"
+                )
+            text = text.replace(f"{{{variable}}}", value.lower())
+        try:
+            return self._with_ca(entry, part, parse_origin(text)), ""
+        except AddressError as error:  # labels that are too long together, say
+            return None, str(error)
+
+    def _unfit(self, entry: Entry, part: ProviderPart, upstream: Upstream) -> str:
+        """Why requests must not go to an upstream, or ""."""
+        if self.ourselves.has(upstream):
+            return (
+                f"the upstream {upstream.origin} is this proxy itself: set "
+                f"providers.{entry.id}.upstream to {entry.name}'s own address, or listen elsewhere"
+            )
+        if not (upstream.tls or is_loopback(upstream.host) or part.allow_plain_upstream):
+            return (
+                f"the real key would travel in clear to {upstream.origin}: use https://, or set "
+                f"providers.{entry.id}.allow_plain_upstream to true"
+            )
+        return ""
+
+    def _with_ca(self, entry: Entry, part: ProviderPart, upstream: Upstream) -> Upstream:
+        if part.ca is None:
+            return upstream
+        path = self.base / Path(part.ca).expanduser()
+        try:
+            ssl.create_default_context().load_verify_locations(path)
+        except OSError as error:  # ssl.SSLError is one
+            self._fault(
+                ("providers", entry.id, "ca"),
+                f"{path} can't be read as PEM certificates "
+                f"({error.strerror or type(error).__name__}). Name a PEM file with the roots.",
+            )
+            return upstream
+        return replace(upstream, ca=str(path))
+
+    # --- its key ----------------------------------------------------------------------------------
+
+    def _secret(
+        self, entry: Entry, part: ProviderPart, upstream: Upstream
+    ) -> tuple[Secret | None, str]:
+        """The real key bound to the upstream, and what is missing if there is none."""
+        place = ("providers", entry.id, "key")
+        if part.key is not None:
+            ref = part.key.strip()
+            if not self._check_reference(place, ref, entry):
+                return None, f"see providers.{entry.id}.key"
+            source = keys.shown_reference(ref)
+            if not keys.reference_kind(ref):
+                value = ref  # in clear: works, and is warned of
+                source = self.document.where(place)
+            else:
+                try:
+                    value = keys.read_reference(ref, self.environ, self.base)
+                except KeyUnavailable as error:
+                    self._warn(place, f"{entry.name} is not ready: {error}.")
+                    return None, str(error)
+                self._check_modes(place, ref)
+        else:
+            name = next((n for n in entry.key_env if self.environ.get(n, "").strip()), "")
+            if not name:
+                if entry.credential.optional:
+                    return None, ""
+                if not entry.key_env:
+                    return None, f"set providers.{entry.id}.key in config.yaml"
+                return None, f"set {entry.key_env[0]}"
+            value, source = self.environ[name].strip(), f"env:{name}"
+        problem = unusable(value, source.removeprefix("env:"), entry.name)
+        if problem:
+            if part.key is not None:
+                self._warn(place, f"{entry.name} is not ready: {problem}.")
+            return None, problem
+        return Secret(value, hosts=frozenset({upstream.host}), source=source), ""
+
+    def _check_reference(self, place: tuple[str, ...], ref: str, entry: Entry) -> bool:
+        """Whether a key is a reference, or stands in clear; else it is a fault."""
+        if not ref:
+            self._fault(place, "the key is empty. Write a reference, e.g. `env:NAME`.")
+            return False
+        if match := _VARIABLE.fullmatch(ref):
+            self._fault(place, f"variables are not filled in here. Write `env:{match[1]}` instead.")
+            return False
+        kind, colon, _ = ref.partition(":")
+        if keys.reference_kind(ref):
+            return True
+        if colon and re.fullmatch(r"[A-Za-z]{2,12}", kind):
+            self._fault(
+                place,
+                f"`{kind}:` is no kind of reference.{nearest(kind.lower(), keys.REFERENCE_KINDS)} "
+                "There are env:NAME, file:PATH, cmd:COMMAND and keyring:SERVICE/USER.",
+            )
+            return False
+        if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", ref):
+            self._fault(place, f"is this a variable's name? Then write `env:{ref}`.")
+            return False
+        usual = entry.key_env[0] if entry.key_env else "NAME"
+        self._warn(
+            place,
+            f"the key stands here in clear. Put it elsewhere and name it: `key: env:{usual}`, "
+            "`file:PATH`, `cmd:COMMAND` or `keyring:SERVICE/USER`.",
+        )
+        return True
+
+    def _check_modes(self, place: tuple[str, ...], ref: str) -> None:
+        if keys.reference_kind(ref) == "file":
+            path = self.base / Path(ref.partition(":")[2].strip()).expanduser()
+            if world_readable(path):
+                self._warn(place, f"everybody on this machine can read {path}: chmod 600 {path}")
+
+    def _fault(self, place: tuple[str, ...], message: str) -> None:
+        self.faults.append(Fault(self.document.where(place), message))
+
+    def _warn(self, place: tuple[str, ...], message: str) -> None:
+        self.warnings.append(Fault(self.document.where(place), message))
+
+
+def unusable(value: str, source: str, provider: str) -> str:
+    """Why a key can't be the provider's real one, or "". Says nothing of the key.
+
+    Arguments:
+        source: where it came from, for people.
+        provider: name of the provider, for people.
+    """
+    if keys.looks_local(value):
+        return (
+            f"{source} holds a local LlamaKey key, not {provider}'s: put the real key there (did "
+            "you source llamakey_local.env in the server's shell?)"
+        )
+    if not all("\x21" <= char <= "\x7e" for char in value):
+        return (
+            f"{source} holds a space, a line break or another character that no key has: copy the "
+            "key again, alone"
+        )
+    if len(value) > 16384:
+        return f"{source} holds more than 16 KiB: put the key there, alone"
+    return ""
+
+
+def world_readable(path: Path) -> bool:
+    """Whether everybody on this machine can read a file (never on Windows, which has no modes)."""
+    try:
+        return os.name == "posix" and bool(path.stat().st_mode & 0o004)
+    except OSError:
+        return False

@@ -258,6 +258,9 @@ class World:
             line = self._new_line(family, writer)
             try:
                 await serve(self, FAMILIES[family], line, reader, writer)
+            except asyncio.CancelledError:
+                # only `stop` cancels, and asyncio's streams would report it as a failure
+                writer.transport.abort()
             finally:
                 line.open = False
 

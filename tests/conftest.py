@@ -1,0 +1,104 @@
+"""Fixtures: the fakes, and proxies in front of them.
+
+    world           the fake providers of this worker
+    proxy           starts a proxy of the test's own: `proxy(mode="lmk", config={…}, env={…})`
+    shared_proxy    the same, but one for all tests of this worker that ask for the same
+
+At its end each test is held to this: no provider saw a local key. A proxy's own end adds: no key
+stands in anything that it printed or wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.fakes import World
+from tests.harness import Mode, Proxy, start
+
+
+class Start(Protocol):
+    """Starts a proxy, or gives a running one; arguments as those of `harness.start`."""
+
+    def __call__(
+        self,
+        mode: Mode = "lmk",
+        *,
+        config: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+    ) -> Proxy: ...
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(tmp_path_factory.mktemp("fakes")) as running:
+        yield running
+
+
+@pytest.fixture
+def no_local_key_upstream(world: World) -> Iterator[None]:
+    """Holds the test to it that no provider sees a local key while it runs."""
+    before = len(world.violations)
+    yield
+    assert world.violations[before:] == []
+
+
+@pytest.fixture
+def proxy(
+    world: World, tmp_path_factory: pytest.TempPathFactory, no_local_key_upstream: None
+) -> Iterator[Start]:
+    """Starts proxies of the test's own; they are stopped and searched at its end."""
+    running: list[Proxy] = []
+
+    def begin(
+        mode: Mode = "lmk",
+        *,
+        config: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+    ) -> Proxy:
+        folder = tmp_path_factory.mktemp(mode)
+        running.append(start(world, folder, mode, config=config, env=env, args=args))
+        return running[-1]
+
+    yield begin
+    _end(running)
+
+
+@pytest.fixture(scope="session")
+def _shared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    running: dict[str, Proxy] = {}
+
+    def begin(
+        mode: Mode = "lmk",
+        *,
+        config: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+    ) -> Proxy:
+        name = json.dumps([mode, config, env, list(args)], sort_keys=True, default=str)
+        if name not in running or running[name].process.poll() is not None:
+            folder: Path = tmp_path_factory.mktemp(f"shared-{mode}")
+            running[name] = start(world, folder, mode, config=config, env=env, args=args)
+        return running[name]
+
+    yield begin
+    _end(list(running.values()))
+
+
+@pytest.fixture
+def shared_proxy(_shared: Start, no_local_key_upstream: None) -> Start:
+    """Gives a proxy that other tests may use too: leave it as it was."""
+    return _shared
+
+
+def _end(running: list[Proxy]) -> None:
+    for each in running:
+        each.stop()
+    leaks = [leak for each in running for leak in each.leaks()]
+    assert leaks == []

@@ -28,7 +28,8 @@ _VALUE_BYTES: Final = 16 * 1024
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 _NOT_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e]")
-_LONE_CR_OR_LF = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+# a CR at the very end may yet be followed by its LF
+_LONE_CR_OR_LF = re.compile(rb"\r(?=[^\n])|(?<!\r)\n")
 _FOLD = re.compile(rb"\r\n[ \t]")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
@@ -139,7 +140,7 @@ def check_partial_head(buffer: bytearray, start: int, *, head_bytes: int) -> Non
         )
     if buffer[:1] == b"\x16":
         raise BadRequest("This port speaks plain HTTP: use an http:// address.")
-    if _LONE_CR_OR_LF.search(buffer, max(0, start - 2), len(buffer) - 1):
+    if _LONE_CR_OR_LF.search(buffer, max(0, start - 2)):
         raise BadRequest("Header lines must end in CR LF.")
 
 

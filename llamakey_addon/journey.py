@@ -121,6 +121,8 @@ class User:
     key_name: str
     rules: tuple[Rule, ...] | None = None
     """Whitelist; None means that there is none and everything is allowed."""
+    setting: str = ""
+    """Where that whitelist stands, e.g. `users.alice.allow`."""
 
 
 @dataclass(frozen=True, slots=True)

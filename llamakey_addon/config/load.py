@@ -22,7 +22,16 @@ from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback
 from llamakey_addon.config.model import ConfigFile
 from llamakey_addon.config.providers import Assembly, nearest, world_readable
 from llamakey_addon.config.rules import read_users
-from llamakey_addon.config.settings import Limits, Listen, Logging, Network, Settings, Tls, View
+from llamakey_addon.config.settings import (
+    Limits,
+    Listen,
+    Logging,
+    Network,
+    Settings,
+    Tls,
+    View,
+    folded,
+)
 from llamakey_addon.config.yamlfile import Document, Place, hide_keys, read
 from llamakey_addon.errors import ConfigError, Fault
 from llamakey_addon.keys import KeyUnavailable
@@ -148,12 +157,19 @@ class _Loading:
             contact=self._contact(),
             providers=MappingProxyType(assembly.providers),
             users=MappingProxyType(users),
+            user_names=MappingProxyType({folded(name): name for name in users if name != "*"}),
             logging=Logging(file.logging.console, self._log_file()),
             limits=Limits(**dict(file.limits)),
             upstream_proxy=self._upstream_proxy(),
             view=View(file.view.max_flows, file.view.body_bytes),
             strip_headers=known.strip_headers.union(
                 *(catalogue.credential_headers(p.entry) for p in assembly.providers.values())
+            ),
+            slot_headers=frozenset(
+                slot.header.lower().replace("_", "-").encode()
+                for provider in assembly.providers.values()
+                for slot in provider.entry.credential.accept
+                if slot.header
             ),
             query_keys=known.query_keys,
         )

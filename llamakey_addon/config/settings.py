@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class Settings:
     """By prefix: every catalogued one, ready or not, and the owner's own."""
     users: Mapping[str, tuple[Rule, ...] | None]
     """By name as written; ask `rules_for`."""
+    user_names: Mapping[str, str] = field(repr=False)
+    """Names as they are compared → names as written."""
     logging: Logging
     limits: Limits
     upstream_proxy: str | None = field(repr=False)
@@ -97,6 +100,8 @@ class Settings:
     strip_headers: frozenset[bytes] = field(repr=False)
     """Headers that never pass from client to upstream: every credential or identity header of any
     provider, the owner's own included. Lower case, `_` as `-`."""
+    slot_headers: frozenset[bytes] = field(repr=False)
+    """Of those, the headers in which some provider's SDK puts its key."""
     query_keys: frozenset[str] = field(repr=False)
     """Query parameters in which some provider's SDK puts its key, lower case."""
     warnings: tuple[Fault, ...] = ()
@@ -125,10 +130,9 @@ class Settings:
         Names are compared without case, so that a whitelist for `alice` holds for `Alice` too. None
         for the whitelist means that there is none.
         """
-        wanted = folded(user)
-        for name, rules in self.users.items():
-            if name != "*" and folded(name) == wanted:
-                return rules, f"users.{name}.allow"
+        name = self.user_names.get(folded(user))
+        if name is not None:
+            return self.users[name], f"users.{name}.allow"
         return self.users.get("*"), 'users."*".allow'
 
     @staticmethod
@@ -139,6 +143,7 @@ class Settings:
         return json_schema()
 
 
+@lru_cache(maxsize=4096)
 def folded(name: str) -> str:
     """A user's name as it is compared."""
     return unicodedata.normalize("NFKC", name).casefold()

@@ -1,0 +1,183 @@
+"""Who asks: from the local key in a request's credential slots to a `User`.
+
+The key counts only in a slot in which the provider's own SDKs put theirs. Other slots are looked at
+for conflicts: a request with two different local keys could be booked to either.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+from llamakey_addon import keys
+from llamakey_addon.catalogue.models import Slot
+from llamakey_addon.config import Settings
+from llamakey_addon.errors import NotReady, Unauthenticated
+from llamakey_addon.journey import Ask, Provider, User
+from llamakey_addon.keys import Parsed
+from llamakey_addon.store import KeyRow, Store, StoreError
+
+_ENV_FILE = "llamakey_local.env"
+_CANDIDATE = re.compile(rf"{keys.MARK}[A-Za-z0-9_-]*")
+# Compared with when there is no such key, so that both answers take the same work.
+_NO_DIGEST = bytes(32)
+
+
+def who(ask: Ask, provider: Provider, store: Store, settings: Settings) -> User:
+    """The owner of the local key that came with a request, or of the one that it is replayed as.
+
+    Raises Unauthenticated, and NotReady when the store fails. Nothing of what was sent is in a
+    message but a local key's id.
+    """
+    try:
+        row = _key(ask, provider, store, settings)
+    except StoreError as error:
+        raise NotReady(
+            "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "
+            "owner.",
+            detail=str(error),
+        ) from error
+    rules, setting = settings.rules_for(row.user)
+    return User(name=row.user, key_id=row.id, key_name=row.name, rules=rules, setting=setting)
+
+
+def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyRow:
+    if ask.as_key:
+        return _replayed(ask.as_key, store, provider)
+    in_slots = list(_in_slots(ask, provider.entry.credential.accept))
+    texts = {text for text in in_slots if keys.looks_local(text)}
+    everywhere = {
+        match for text in _everywhere(ask, settings) for match in _CANDIDATE.findall(text)
+    }
+    if len(everywhere) > 1:
+        raise Unauthenticated(
+            "Two different LlamaKey keys came with this request. Send one of them: look for a "
+            "second key in the SDK's default headers, or in the URL.",
+            detail=f"keys {', '.join(sorted(map(keys.mask_local, everywhere)))}",
+        )
+    if not texts:
+        raise _nothing_of_ours(ask, provider, settings, bool(in_slots), bool(everywhere))
+    # Of one key there may be two forms, with and without the client's own prefix.
+    parsed = {found for text in texts if (found := keys.parse(text)) is not None}
+    if len(parsed) != 1:
+        raise Unauthenticated(
+            "The LlamaKey key in this request is cut or mistyped: its checksum is wrong. "
+            f"Copy it again, or `source {_ENV_FILE}`."
+        )
+    return _verified(parsed.pop(), store, provider)
+
+
+def _verified(key: Parsed, store: Store, provider: Provider) -> KeyRow:
+    row = store.key(key.id)
+    same = hmac.compare_digest(key.digest, row.digest if row is not None else _NO_DIGEST)
+    if row is None or not same:
+        raise Unauthenticated(
+            f"This proxy does not know the key {keys.MARK}{key.id}-…. Ask its owner for one "
+            f"(`lmk keys new NAME`), then set {_variable(provider)} to it.",
+            detail=f"unknown key {key.id}" if row is None else f"wrong secret for key {key.id}",
+        )
+    return _living(row, provider)
+
+
+def _replayed(key_id: str, store: Store, provider: Provider) -> KeyRow:
+    row = store.key(key_id)
+    if row is None:
+        raise Unauthenticated(
+            "The key that this request was made with is gone, so it can't be replayed. Send it "
+            "again from the client.",
+            detail=f"replay as unknown key {key_id}",
+        )
+    return _living(row, provider)
+
+
+def _living(row: KeyRow, provider: Provider) -> KeyRow:
+    if row.revoked_s is not None:
+        day = datetime.fromtimestamp(row.revoked_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        raise Unauthenticated(
+            f"The key {keys.MARK}{row.id}-… was revoked at {day}. Ask the proxy's owner for a new "
+            f"one (`lmk keys new NAME`), then set {_variable(provider)} to it.",
+            detail=f"revoked key {row.id} ({row.name})",
+        )
+    return row
+
+
+def _nothing_of_ours(
+    ask: Ask, provider: Provider, settings: Settings, foreign: bool, elsewhere: bool
+) -> Unauthenticated:
+    name = provider.entry.name
+    if elsewhere:
+        slots = " or ".join(_shown(slot) for slot in provider.entry.credential.accept)
+        return Unauthenticated(
+            f"A LlamaKey key came in a place where {name}'s SDKs do not put theirs. "
+            f"Send it as {slots}."
+        )
+    if foreign or any(_everywhere(ask, settings)):
+        return Unauthenticated(
+            "The key in this request is not a LlamaKey key; it was not sent on. If it is a real "
+            f"key of {name}'s, keep it out of the client: set {_variable(provider)} to your local "
+            f"key, as `source {_ENV_FILE}` does."
+        )
+    return Unauthenticated(
+        f"No key came with this request. Set {_variable(provider)}=<your key>, as in {_ENV_FILE} "
+        f"(`source {_ENV_FILE}`)."
+    )
+
+
+def _in_slots(ask: Ask, slots: tuple[Slot, ...]) -> Iterator[str]:
+    """What stands in a provider's credential slots, less their scheme."""
+    query = _query(ask) if any(slot.query for slot in slots) else []
+    for slot in slots:
+        if slot.query:
+            yield from (value for name, value in query if name.lower() == slot.query.lower())
+            continue
+        wanted = _normal((slot.header or "").encode())
+        for name, raw in ask.headers:
+            if _normal(name) != wanted:
+                continue
+            value = raw.decode("latin-1").strip(" \t")
+            if not slot.scheme:
+                if value and " " not in value:
+                    yield value
+                continue
+            scheme, _, rest = value.partition(" ")
+            if scheme.lower() == slot.scheme.lower() and rest.strip():
+                yield rest.strip()
+
+
+def _everywhere(ask: Ask, settings: Settings) -> Iterator[str]:
+    """Whatever stands in any slot that any provider knows."""
+    for name, value in ask.headers:
+        if value and _normal(name) in settings.slot_headers:
+            yield value.decode("latin-1")
+    for key, text in _query(ask):
+        if text and key.lower() in settings.query_keys:
+            yield text
+
+
+def _query(ask: Ask) -> list[tuple[str, str]]:
+    query = ask.target.partition("?")[2]
+    return parse_qsl(query, keep_blank_values=True) if query else []
+
+
+def _normal(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")
+
+
+def _shown(slot: Slot) -> str:
+    if slot.query:
+        return f"?{slot.query}=<key>"
+    return f"{slot.header}: {slot.scheme} <key>" if slot.scheme else f"{slot.header}: <key>"
+
+
+def _variable(provider: Provider) -> str:
+    """The client's variable for this provider's key, or what stands for it."""
+    for client in provider.entry.clients:
+        for name, value in client.env.items():
+            if "{key}" in value:
+                return name
+    if provider.entry.key_env:
+        return provider.entry.key_env[0]
+    return _shown(provider.entry.credential.accept[0])

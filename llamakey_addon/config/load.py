@@ -53,12 +53,11 @@ def _shape(document: Document) -> ConfigFile:
     try:
         file = ConfigFile.model_validate(_without_empty(document.data))
     except ValidationError as error:
-        faults = [
-            *document.faults,
-            *(_fault(document, details) for details in error.errors(include_url=False)),
-        ]
-        # Not from the error: pydantic's shows what stands in the file.
-        raise ConfigError(sort_by_line(faults)) from None
+        found = [_fault(document, details) for details in error.errors(include_url=False)]
+        # One fault a place, for a union has one for each of its types. Not raised from the error:
+        # pydantic's holds what stands in the file.
+        faults = {fault.where + fault.message.partition(":")[0]: fault for fault in reversed(found)}
+        raise ConfigError(sort_by_line([*document.faults, *reversed(faults.values())])) from None
     if document.faults:
         raise ConfigError(sort_by_line(document.faults))
     return file
@@ -69,19 +68,33 @@ def _without_empty(data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value is not None}
 
 
+# Words for what pydantic calls by its own names. They show nothing of what stands there.
+_EXPECTED = {
+    "model_type": "settings are expected here, each as `name: value`",
+    "dict_type": "settings are expected here, each as `name: value`",
+    "list_type": "a list is expected, e.g. [a, b]",
+    "string_type": "text is expected; put it in quotes",
+    "bool_type": "true or false is expected",
+    "int_type": "a whole number is expected",
+    "float_type": "a number is expected",
+}
+
+
 def _fault(document: Document, details: ErrorDetails) -> Fault:
-    # The parts of a union add their own names to a place; the file has no such settings.
     place: Place = details["loc"]
-    shown = ".".join(str(part) for part in place if tuple(place[:1]) in document.lines)
     where = document.where(place)
-    name = hide_keys(str(place[-1])) if place else ""
     if details["type"] == "extra_forbidden":
         known = _known_at(ConfigFile, place[:-1])
-        hint = nearest(name, known) or f" Known here: {', '.join(known)}."
-        return Fault(where, f"unknown setting `{name}`.{hint}")
+        hint = nearest(str(place[-1]), known) or f" Known here: {', '.join(known)}."
+        return Fault(where, f"unknown setting `{hide_keys(str(place[-1]))}`.{hint}")
     if details["type"] == "missing":
-        return Fault(where, f"`{name}` is missing.")
-    return Fault(where, f"`{hide_keys(shown)}`: {details['msg'][:1].lower()}{details['msg'][1:]}.")
+        return Fault(where, f"`{'.'.join(map(str, place))}` is missing. Add it.")
+    while place and place not in document.lines:  # a union adds names of its own
+        place = place[:-1]
+    shown = hide_keys(".".join(map(str, place)))
+    message = details["msg"]
+    problem = _EXPECTED.get(details["type"]) or message[:1].lower() + message[1:]
+    return Fault(where, f"`{shown}`: {problem}.")
 
 
 def _known_at(model: type[BaseModel], place: Iterable[str | int]) -> list[str]:

@@ -180,7 +180,9 @@ class Assembly:
         for variable, name in entry.upstream_vars.items():
             value = self.environ.get(name, "").strip()
             if not value:
-                return None, f"set {name} (it stands in {entry.upstream})"
+                has_key = part.key or any(self.environ.get(n, "").strip() for n in entry.key_env)
+                also = "" if has_key or not entry.key_env else f" and {entry.key_env[0]}"
+                return None, f"set {name}{also} (its upstream is {entry.upstream})"
             if not _LABELS.fullmatch(value):
                 return None, (
                     f"{name} must be the part of the host that {{{variable}}} stands for in "

@@ -38,6 +38,15 @@ def read_users(
                 )
             names[folded(name)] = name
         if part is None or part.allow is None:
+            # Left empty by commenting out what stood below: that must not allow everything.
+            if part is None or "allow" in part.model_fields_set:
+                faults.append(
+                    Fault(
+                        document.where(place if part is None else (*place, "allow")),
+                        f"nothing stands here. Write `{name}: {{}}` to allow everything, or "
+                        "`allow: []` to allow nothing.",
+                    )
+                )
             users[name] = None
             continue
         rules = []
@@ -68,10 +77,9 @@ class _RuleReader:
     def read(self) -> Rule:
         part = self._part
         for name in ("providers", "methods", "paths"):
-            if getattr(part, name) == []:
+            if not getattr(part, name) and name in part.model_fields_set:
                 self._fault(
-                    (name,),
-                    f"an empty list allows nothing. Remove `{name}` to allow any, or the rule.",
+                    (name,), f"nothing stands here. Remove `{name}` to allow any, or the rule."
                 )
         methods = []
         for index, method in enumerate(part.methods or ()):

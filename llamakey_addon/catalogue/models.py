@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_TOKEN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+_FIELD_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 
 
 class Model(BaseModel):
@@ -26,12 +26,13 @@ class Slot(Model):
     Exactly one of `header` and `query` is given.
     """
 
-    header: Annotated[str, Field(pattern=_TOKEN)] | None = None
+    header: Annotated[str, Field(pattern=_FIELD_NAME)] | None = None
     """Header name, e.g. `Authorization`. Compared without case."""
     query: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     """Query parameter, e.g. `key` for Gemini's `?key=`."""
     scheme: str = ""
-    """Word before the key, e.g. `Bearer` or `Token`; empty for a bare key. Compared without case."""
+    """Word before the key, e.g. `Bearer` or `Token`, compared without case; empty for a bare
+    key."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Slot:
@@ -43,7 +44,7 @@ class Slot(Model):
 class Placement(Model):
     """Where the real key goes in a request to the provider: always one header."""
 
-    header: Annotated[str, Field(pattern=_TOKEN)]
+    header: Annotated[str, Field(pattern=_FIELD_NAME)]
     format: Annotated[str, Field(pattern=r"^[\x21-\x7e ]*\{key\}$")] = "{key}"
     """How its value is made, e.g. `Bearer {key}`."""
 
@@ -135,7 +136,7 @@ class Entry(Model):
     key_env: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], ...]
     """Environment variables with the owner's real key; the first that is set is taken."""
     credential: Credential
-    identity_headers: tuple[Annotated[str, Field(pattern=_TOKEN)], ...] = ()
+    identity_headers: tuple[Annotated[str, Field(pattern=_FIELD_NAME)], ...] = ()
     """Headers that name an account of the client's; never sent on."""
     envelope: str
     """Name of an envelope in `envelopes.yaml`: the shape of this provider's errors."""

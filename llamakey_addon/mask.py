@@ -20,6 +20,8 @@ _STEP: Final = 64 * 1024
 #: An answer that unpacks to more than this, and to more than 200 times its size, is a bomb.
 _BOMB_BYTES: Final = 64 * 1024 * 1024
 _BOMB_RATIO: Final = 200
+_GZIP: Final = zlib.MAX_WBITS | 16
+_DAMAGED: Final = "the compressed answer is damaged"
 
 
 class KeyInAnswer(Exception):
@@ -91,15 +93,17 @@ class PlainMask:
 class PackedScan:
     """Reads along a compressed body that passes unchanged."""
 
-    __slots__ = ("_in", "_out", "_plain", "_spelled", "_tail", "_unpack")
+    __slots__ = ("_gzip", "_in", "_longest", "_out", "_spelled", "_start", "_tail", "_unpack")
 
     def __init__(self, spelled: tuple[bytes, ...], coding: bytes) -> None:
         self._spelled = spelled
+        self._longest = max(map(len, spelled), default=0)
         self._tail = b""
         self._in = self._out = 0
-        # gzip and zlib wrappers are told apart by zlib itself (+32)
-        self._unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        self._plain = coding
+        self._gzip = coding != b"deflate"
+        self._start = b""
+        # `deflate` comes with zlib's wrapper or, from some servers, without: two bytes tell
+        self._unpack = zlib.decompressobj(_GZIP) if self._gzip else None
 
     def feed(self, data: bytes) -> bytes:
         """`data`, when what it unpacks to holds no key.
@@ -109,35 +113,45 @@ class PackedScan:
         """
         self._in += len(data)
         left = data
-        while left:
+        if self._unpack is None:
+            left = self._start = self._start + data
+            if len(left) < 2:
+                return data
+            wrapped = left[0] & 15 == 8 and int.from_bytes(left[:2]) % 31 == 0
+            self._unpack = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
+        while True:
+            if self._unpack.eof:
+                left = left.lstrip(b"\0")  # padding
+                if not left:
+                    return data
+                if not self._gzip:
+                    raise KeyInAnswer(_DAMAGED)
+                self._unpack = zlib.decompressobj(_GZIP)  # another member
             try:
                 plain = self._unpack.decompress(left, _STEP)
             except zlib.error:
-                if self._in == len(data) and self._out == 0:
-                    # deflate without its wrapper, which some servers send
-                    self._unpack = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-                    self._out = 1
-                    continue
-                raise KeyInAnswer("the compressed answer is damaged") from None
-            self._out += len(plain)
-            seen = self._tail + plain
-            if any(form in seen for form in self._spelled):
-                raise KeyInAnswer("the compressed answer holds the real key")
-            longest = max(map(len, self._spelled), default=1)
-            self._tail = seen[-(longest - 1) :] if longest > 1 else b""
-            if self._out > _BOMB_BYTES and self._out > _BOMB_RATIO * self._in:
-                raise KeyInAnswer("the compressed answer unpacks to too much")
-            left = self._unpack.unconsumed_tail
+                raise KeyInAnswer(_DAMAGED) from None
+            self._look(plain)
             if self._unpack.eof:
                 left = self._unpack.unused_data
-                if left:  # another gzip member, or padding
-                    self._unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-                    if not left.strip(b"\0"):
-                        left = b""
-        return data
+            else:
+                left = self._unpack.unconsumed_tail
+                # a full step: zlib may hold more back, though it has taken all there is
+                if not left and len(plain) < _STEP:
+                    return data
 
     def end(self) -> bytes:
         return b""
+
+    def _look(self, plain: bytes) -> None:
+        """Compare what was unpacked, with the end of what was before it."""
+        self._out += len(plain)
+        seen = self._tail + plain
+        if any(form in seen for form in self._spelled):
+            raise KeyInAnswer("the compressed answer holds the real key")
+        self._tail = seen[1 - self._longest :] if self._longest > 1 else b""
+        if self._out > _BOMB_BYTES and self._out > _BOMB_RATIO * self._in:
+            raise KeyInAnswer("the compressed answer unpacks to too much")
 
 
 class NoMask:

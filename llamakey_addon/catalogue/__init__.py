@@ -64,9 +64,8 @@ def read(folder: Traversable) -> Catalogue:
     entries: dict[str, Entry] = {}
     envelopes: dict[str, Envelope] = {}
     prefixes: dict[str, str] = {}
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".yaml"):
-            continue
+    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
+    for file in sorted(files, key=lambda file: file.name.removesuffix(".yaml")):
         content = _parse(file, faults)
         if content is None:
             continue

@@ -1,0 +1,138 @@
+"""What a flow may show of a request, and the way back from an edited flow to a request.
+
+Covered are: local keys wherever they stand; whatever else stands in a credential slot, since it may
+be a real key that somebody sent by mistake; and our own real keys, if one comes from a client.
+An edited request is read by the same strict parser as any other, so that no edit can smuggle
+what a client could not send.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, unquote_plus
+
+from llamakey_addon import http1
+from llamakey_addon.errors import BadRequest
+from llamakey_addon.keys import MARK, redact
+from llamakey_addon.mask import forms, mask_all
+
+if TYPE_CHECKING:
+    from llamakey_addon.config import Settings
+    from llamakey_addon.journey import Ask, Headers
+
+_STARS: Final = b"***"
+_MARK: Final = MARK.encode()
+_LOCAL_KEY: Final = re.compile(rb"%b[0-9A-Za-z_-]+" % re.escape(_MARK))
+_FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+
+
+class Cover:
+    """One request as it is shown."""
+
+    __slots__ = ("_ask", "_fields", "_keys", "_settings", "headers", "target")
+
+    def __init__(self, ask: Ask, settings: Settings) -> None:
+        self._ask = ask
+        self._settings = settings
+        self._keys: dict[bytes, bytes] = {}  # covered → as it came
+        self._fields: dict[tuple[bytes, bytes], bytes] = {}
+        self.target: bytes = self._cover_target(ask.target)
+        self.headers: Headers = tuple((name, self._cover_field(name, v)) for name, v in ask.headers)
+
+    def content(self, content: bytes) -> bytes:
+        """A body as it is shown."""
+        return self._cover_text(content)
+
+    def ask(
+        self, method: bytes, target: bytes, fields: Headers, content: bytes | None
+    ) -> tuple[Ask, bytes | None]:
+        """The request that an edited flow stands for: what is covered is put back.
+
+        Host and framing are the original's: an edit chooses neither the server nor the length.
+        `content` is None while the body streams.
+
+        Raises:
+            BadRequest, HeadTooLarge, TargetTooLong: the edit makes no valid request.
+        """
+        ask = self._ask
+        if any(b"\r" in part or b"\n" in part for part in (method, target, *sum(fields, ()))):
+            raise BadRequest("The edited request has a line break in its head. Take it out.")
+        target = ask.target.encode("ascii") if target == self.target else self._uncover(target)
+        kept = [
+            (name, self._fields.get((name.lower(), value), value))
+            for name, value in fields
+            if name.lower() not in _FRAMING
+        ]
+        host = [pair for pair in ask.headers if pair[0].lower() == b"host"] or [(b"Host", b"-")]
+        limits = self._settings.limits
+        head = http1.parse_request_head(
+            b"%b %b HTTP/1.1\r\n" % (method, target)
+            + b"".join(b"%b: %b\r\n" % pair for pair in [*host[:1], *kept])
+            + b"\r\n",
+            head_bytes=limits.head_bytes,
+            head_fields=limits.head_fields,
+        )
+        if content is not None:
+            content = self._uncover(content)
+        return (
+            replace(
+                ask,
+                method=head.method,
+                target=head.target,
+                headers=head.headers,
+                body_length=ask.body_length if content is None else len(content),
+            ),
+            content,
+        )
+
+    # ── covering ──────────────────────────────────────────────────────────────────────────────
+
+    def _cover_field(self, name: bytes, value: bytes) -> bytes:
+        shown = self._cover_text(value)
+        if name.lower().replace(b"_", b"-") in self._settings.slot_headers:
+            # A scheme's word (`Bearer`) stays; of what follows, only a covered local key.
+            words = shown.split(b" ")
+            first = 1 if len(words) > 1 and words[0].isalpha() else 0
+            shown = b" ".join(
+                word if at < first or not word or _MARK in word else _STARS
+                for at, word in enumerate(words)
+            )
+        if shown != value:
+            self._fields[(name.lower(), shown)] = value
+        return shown
+
+    def _cover_target(self, target: str) -> bytes:
+        path, mark, query = target.partition("?")
+        if mark:
+            query = "&".join(self._cover_parameter(pair) for pair in query.split("&"))
+        return self._cover_text((path + mark + query).encode("latin-1"))
+
+    def _cover_parameter(self, pair: str) -> str:
+        name, equals, value = pair.partition("=")
+        if not equals or unquote_plus(name).lower() not in self._settings.query_keys:
+            return pair
+        if MARK in value:
+            return pair  # covered with the rest of the target
+        plain = unquote(value)
+        if MARK in plain:
+            return name + equals + redact(plain.encode("utf-8", "replace")).decode("latin-1")
+        return name + equals + _STARS.decode()
+
+    def _cover_text(self, text: bytes) -> bytes:
+        if _MARK in text:
+            for found in set(_LOCAL_KEY.findall(text)):
+                covered = redact(found)
+                if covered != found:
+                    self._keys.setdefault(covered, found)
+            text = redact(text)
+        for provider in self._settings.providers.values():
+            if provider.secret is not None and provider.upstream is not None:
+                text = mask_all(text, forms(provider.secret.reveal(provider.upstream.host)))
+        return text
+
+    def _uncover(self, text: bytes) -> bytes:
+        for covered, found in self._keys.items():
+            text = text.replace(covered, found)
+        return text

@@ -50,6 +50,27 @@ def _deepseek() -> Routes:
     return routes
 
 
+def _mistral() -> Routes:
+    routes = Routes()
+
+    @routes("GET", "/v1/models")
+    def models(_: Request) -> Reply:
+        kind = {"object": "model", "type": "base", "capabilities": {"completion_chat": True}}
+        return json_reply({"object": "list", "data": [{"id": f"fake-{i}", **kind} for i in (1, 2)]})
+
+    @routes("POST", "/v1/files")
+    def upload(request: Request) -> Reply:
+        parts = request.form()
+        if "file" not in parts:
+            return json_reply({"detail": [{"loc": ["body", "file"], "msg": "Field required"}]}, 422)
+        made = openai.file_object(1, parts["file"].filename or "", len(parts["file"].content))
+        more = {"sample_type": "batch_request", "source": "upload", "visibility": "workspace"}
+        return json_reply({**made, **more})
+
+    routes.include(openai.compatible())
+    return routes
+
+
 def _together() -> Routes:
     routes = Routes()
 
@@ -178,7 +199,7 @@ FAMILIES = (
         "mistral",
         "https://docs.mistral.ai/api",
         "{random}",
-        openai.compatible(),
+        _mistral(),
         _says(401, {"message": "Unauthorized", "request_id": "fake1"}),
     ),
     _family(

@@ -74,7 +74,12 @@ def chat(request: Request) -> Reply:
     if wrong:
         return wrong
     body = request.json()
-    base = {"id": "chatcmpl-fake1", "created": CREATED, "model": body["model"]}
+    base = {
+        "id": "chatcmpl-fake1",
+        "created": CREATED,
+        "model": body["model"],
+        "system_fingerprint": "fp_fake1",
+    }
     if body.get("stream"):
         return sse_reply(
             *_chat_events(base, bool((body.get("stream_options") or {}).get("include_usage")))
@@ -198,7 +203,8 @@ def model(request: Request) -> Reply:
     return json_reply(_model(request.params["model"]))
 
 
-def _file(number: int, name: str = "notes.jsonl", size: int = len(FILE)) -> dict[str, object]:
+def file_object(number: int, name: str = "notes.jsonl", size: int = len(FILE)) -> dict[str, object]:
+    """What the API says of a file."""
     return {
         "id": f"file-{number}",
         "object": "file",
@@ -214,13 +220,13 @@ def files_create(request: Request) -> Reply:
     parts = request.form()
     if "file" not in parts or "purpose" not in parts:
         return error(400, "'file' and 'purpose' are required.", "invalid_request_error", None)
-    return json_reply(_file(1, parts["file"].filename or "", len(parts["file"].content)))
+    return json_reply(file_object(1, parts["file"].filename or "", len(parts["file"].content)))
 
 
 def files_list(request: Request) -> Reply:
     """Five files, two a page."""
     after = int(request.query.get("after", "file-0").removeprefix("file-"))
-    page = [_file(number) for number in range(after + 1, min(after + 3, 6))]
+    page = [file_object(number) for number in range(after + 1, min(after + 3, 6))]
     first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
     more = bool(page) and last != "file-5"
     return json_reply(
@@ -229,7 +235,7 @@ def files_list(request: Request) -> Reply:
 
 
 def files_get(request: Request) -> Reply:
-    return json_reply({**_file(1), "id": request.params["file"]})
+    return json_reply({**file_object(1), "id": request.params["file"]})
 
 
 def files_delete(request: Request) -> Reply:

@@ -1,0 +1,40 @@
+"""replicate for Python."""
+
+import io
+
+import replicate
+from surfaces import DENIED, LIMITED, UPLOAD, surface
+
+
+@surface
+def plain():
+    return "".join(str(piece) for piece in replicate.run("fake/writer", input={"prompt": "hi"}))
+
+
+@surface
+def prediction():
+    made = replicate.predictions.create(model="fake/writer", input={"prompt": "hi"})
+    made.reload()
+    return [made.id, made.status]
+
+
+@surface
+def pages():
+    return [found.id for found in replicate.predictions.list().results]
+
+
+@surface
+def upload():
+    content = io.BytesIO(UPLOAD)
+    content.name = "notes.txt"
+    return replicate.files.create(content).size
+
+
+@surface
+def denied():
+    replicate.Client(api_token=DENIED).run("fake/writer", input={"prompt": "hi"})
+
+
+@surface
+def limited():
+    replicate.Client(api_token=LIMITED).run("fake/writer", input={"prompt": "hi"})

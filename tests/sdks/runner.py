@@ -1,0 +1,125 @@
+"""Runs a program of `programs/` in its SDK's environment.
+
+`python -m tests.sdks.runner [ID …]` runs programs straight against the fakes over TLS, with the
+real keys and no proxy between: what fails there is the SDK's or the fake's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.fakes import World
+from tests.fakes.families import FAMILIES
+from tests.sdks.matrix import RUNS, Raises, Run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SDKS = ROOT / ".sdks"
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+LIMIT_S = 50
+_LIMITED = re.compile(r"(\w+_)?(?<!rate_)limited:")
+"""Surfaces that fail only where a proxy limits somebody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a program printed, surface by surface."""
+
+    surfaces: dict[str, dict[str, Any]]
+    errors: str
+    seconds: float
+
+
+def places(bases: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
+    """What the `{…}` of a Run's values stand for."""
+    return {**bases, **{f"key_{id}": key for id, key in keys.items()}}
+
+
+def execute(
+    run: Run,
+    env: Mapping[str, str],
+    args: tuple[str, ...],
+    home: Path,
+    *,
+    denied: str,
+    limited: str,
+) -> Outcome:
+    """Runs the program with these variables alone; AssertionError when it does not finish."""
+    known = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    # SDKs that would fetch models or tell statistics have no network here
+    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    keys = {"FAKE_DENIED_KEY": denied, "FAKE_LIMITED_KEY": limited}
+    full = {**known, "HOME": str(home), **quiet, **keys, **run.own, **env}
+    if run.environment == "node":
+        command = ["node", str(PROGRAMS / run.program)]
+        full["NODE_PATH"] = str(SDKS / "node" / "node_modules")
+    else:
+        command = [str(SDKS / run.environment / "bin" / "python"), str(PROGRAMS / run.program)]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [*command, *args],
+        env=full,
+        cwd=home,
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    errors = done.stderr.decode(errors="replace")
+    assert done.returncode == 0, f"{run.id} ended with {done.returncode}:\n{errors}"
+    printed = done.stdout.decode().strip().splitlines()
+    assert printed, f"{run.id} printed nothing:\n{errors}"
+    return Outcome(json.loads(printed[-1]), errors, time.monotonic() - begun)
+
+
+def faults(run: Run, outcome: Outcome) -> list[str]:
+    """Where the outcome is not what the run expects."""
+    found = [f"{name} is not expected" for name in outcome.surfaces.keys() - run.expect.keys()]
+    for name, wanted in run.expect.items():
+        got = outcome.surfaces.get(name, {})
+        if isinstance(wanted, Raises):
+            if wanted.kind not in got.get("kinds", ()):
+                found.append(f"{name}: should raise {wanted.kind}, gave {got}")
+        elif "value" not in got or got["value"] != wanted:
+            found.append(f"{name}: should give {wanted!r}, gave {got}")
+    return found
+
+
+def main() -> int:
+    wanted = set(sys.argv[1:])
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder, World(Path(folder)) as world:
+        bases = {id: world.origin(id) for id in FAMILIES}
+        # both read the one HF_TOKEN
+        world.set_key("hfendpoint", world.key("huggingface"))
+        words = places(bases, world.keys)
+        for run in RUNS:
+            if wanted and run.id not in wanted:
+                continue
+            env = {name: value.format_map(words) for name, value in (run.env | run.direct).items()}
+            trust = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+            env |= dict.fromkeys(trust, str(world.ca))
+            args = tuple(value.format_map(words) for value in run.args)
+            outcome = execute(run, env, args, Path(folder), denied="wrong", limited="wrong")
+            problems = [text for text in faults(run, outcome) if not _LIMITED.match(text)]
+            print(f"{run.id:32} {outcome.seconds:5.1f} s  {'ok' if not problems else ''}")
+            for problem in problems:
+                print("    ", problem)
+            wrong += bool(problems)
+        lost = [request for request in world.requests() if request.status == 404]
+        strays = Counter(f"{request.family} {request.method} {request.path}" for request in lost)
+        print("answered 404:", dict(strays))
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,6 +30,7 @@ from llamakey_addon.layer import RoadLayer
 if TYPE_CHECKING:
     from mitmproxy.addonmanager import Loader
     from mitmproxy.connection import Client
+    from mitmproxy.master import Master
     from mitmproxy.tls import ClientHelloData, TlsData
 
 logger = logging.getLogger("llamakey")
@@ -77,6 +78,7 @@ class LlamaKey:
         if getattr(master, _HOUSE, None) is None:
             setattr(master, _HOUSE, self._given or _build())
         self.house.gate.shut = _OUT_OF_CHAIN
+        _replace_replay(master, self.house)
         self._make_safe()
 
     def configure(self, updated: AbstractSet[str]) -> None:
@@ -236,6 +238,13 @@ class _PlainOnTls(layer.Layer):
         if isinstance(event, events.DataReceived):
             yield commands.SendData(self.context.client, self.ANSWER)
             yield commands.CloseConnection(self.context.client)
+
+
+def _replace_replay(master: Master, house: House) -> None:
+    """Before mitmproxy's own can send anything: `-C` queues flows before this script is loaded."""
+    from llamakey_addon.view.replay import install
+
+    install(master, house)
 
 
 def _values() -> dict[str, Any]:

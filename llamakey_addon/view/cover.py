@@ -19,13 +19,36 @@ from llamakey_addon.keys import MARK, redact
 from llamakey_addon.mask import forms, mask_all
 
 if TYPE_CHECKING:
-    from llamakey_addon.config import Settings
+    from llamakey_addon.config import Limits, Settings
     from llamakey_addon.journey import Ask, Headers
 
 _STARS: Final = b"***"
 _MARK: Final = MARK.encode()
 _LOCAL_KEY: Final = re.compile(rb"%b[0-9A-Za-z_-]+" % re.escape(_MARK))
 _FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+
+
+def reread(
+    method: bytes, target: bytes, fields: Headers, host: bytes, limits: Limits
+) -> http1.RequestHead:
+    """The head of a flow's request, read as if a client had sent it. Framing is left out.
+
+    Raises:
+        BadRequest, HeadTooLarge, TargetTooLong: no client could send it.
+    """
+    if any(b"\r" in part or b"\n" in part for part in (method, target, *sum(fields, ()))):
+        raise BadRequest("The edited request has a line break in its head. Take it out.")
+    kept = [(b"Host", host), *(pair for pair in fields if pair[0].lower() not in _FRAMING)]
+    return http1.parse_request_head(
+        b"%b %b HTTP/1.1\r\n%b\r\n"
+        % (method, target, b"".join(b"%b: %b\r\n" % pair for pair in kept)),
+        head_bytes=limits.head_bytes,
+        head_fields=limits.head_fields,
+    )
+
+
+def _host(ask: Ask) -> bytes:
+    return next((value for name, value in ask.headers if name.lower() == b"host"), b"-")
 
 
 class Cover:
@@ -57,23 +80,11 @@ class Cover:
             BadRequest, HeadTooLarge, TargetTooLong: the edit makes no valid request.
         """
         ask = self._ask
-        if any(b"\r" in part or b"\n" in part for part in (method, target, *sum(fields, ()))):
-            raise BadRequest("The edited request has a line break in its head. Take it out.")
         target = ask.target.encode("ascii") if target == self.target else self._uncover(target)
-        kept = [
-            (name, self._fields.get((name.lower(), value), value))
-            for name, value in fields
-            if name.lower() not in _FRAMING
-        ]
-        host = [pair for pair in ask.headers if pair[0].lower() == b"host"] or [(b"Host", b"-")]
-        limits = self._settings.limits
-        head = http1.parse_request_head(
-            b"%b %b HTTP/1.1\r\n" % (method, target)
-            + b"".join(b"%b: %b\r\n" % pair for pair in [*host[:1], *kept])
-            + b"\r\n",
-            head_bytes=limits.head_bytes,
-            head_fields=limits.head_fields,
+        back = tuple(
+            (name, self._fields.get((name.lower(), value), value)) for name, value in fields
         )
+        head = reread(method, target, back, _host(ask), self._settings.limits)
         if content is not None:
             content = self._uncover(content)
         return (

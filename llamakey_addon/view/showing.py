@@ -93,7 +93,10 @@ class Showing:
         self._up = _Record(limit)
         self._down = _Record(limit)
         self._flow = flow or roadflow.new(ask, client, self._cover.target, self._cover.headers)
+        self._flow.note(request=ask.id)
         self._replayed = flow is not None
+        self.shown = asyncio.Event()
+        """Set when the last hook has been called."""
         self._streams = False
         self._asked = False
         self._spoken: http.Response | None = None
@@ -129,6 +132,13 @@ class Showing:
         at_s = time.time()
         self._later(lambda: self._show_refusal(answer, at_s))
 
+    async def finish(self) -> None:
+        """Wait until all is shown, once the road has closed."""
+        if not self._over:  # it broke, and said nothing
+            self._end()
+            self._later(self._nothing)
+        await self.shown.wait()
+
     # ── the flow's own task ───────────────────────────────────────────────────────────────────
 
     def _later(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -151,6 +161,12 @@ class Showing:
                     self._house.gate.alarm(error)
         finally:
             self._running = False
+            if self._over:
+                self._flow.live = False
+                self.shown.set()
+
+    async def _nothing(self) -> None:
+        pass
 
     def _end(self) -> None:
         """The exchange is over: whoever still holds the request holds nothing."""
@@ -281,7 +297,6 @@ class Showing:
             if not flow.killed:
                 flow.error = mitmflow.Error(f"{usage.end}", at_s)
             await self._show(HttpErrorHook(flow))
-        flow.live = False
 
     async def _show_refusal(self, answer: Answer, at_s: float) -> None:
         """An answer of our own: a denial, or what an addon said in the provider's place."""
@@ -299,7 +314,6 @@ class Showing:
         flow.response = final
         await self._show(HttpResponseHeadersHook(flow))
         await self._show(HttpResponseHook(flow))
-        flow.live = False
 
     async def _show(self, hook: hooks.Hook) -> None:
         """Call a hook that changes nothing any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import sys
+import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from pydantic_core import ErrorDetails
 from llamakey_addon import catalogue, keys
 from llamakey_addon.config import addresses
 from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, is_wildcard
+from llamakey_addon.config.folders import default_data_folder
 from llamakey_addon.config.model import ConfigFile
 from llamakey_addon.config.providers import Assembly, nearest, world_readable
 from llamakey_addon.config.rules import read_users
@@ -101,23 +103,23 @@ def _known_at(model: type[BaseModel], place: Iterable[str | int]) -> list[str]:
     """Names of the settings that may stand at a place."""
     current: Any = model
     for part in place:
-        if isinstance(current, type) and issubclass(current, BaseModel):
+        if _is_model(current):
             info = current.model_fields.get(str(part))
-            current = _inner(info.annotation) if info else None
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return list(current.model_fields)
-    return []
+            current = _without_none(info.annotation) if info else None
+        else:  # a list or a mapping: what it holds
+            current = _without_none((typing.get_args(current) or (None,))[-1])
+    return list(current.model_fields) if _is_model(current) else []
 
 
-def _inner(annotation: Any) -> Any:
-    """The model in `X | None`, `list[X]`, `dict[str, X]`."""
-    if not typing.get_args(annotation):
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _without_none(annotation: Any) -> Any:
+    """`X` of `X | None`."""
+    if not isinstance(annotation, types.UnionType):
         return annotation
-    models = [_inner(argument) for argument in typing.get_args(annotation)]
-    return next(
-        (found for found in models if isinstance(found, type) and issubclass(found, BaseModel)),
-        None,
-    )
+    return next(part for part in typing.get_args(annotation) if part is not types.NoneType)
 
 
 def sort_by_line(faults: Iterable[Fault]) -> list[Fault]:
@@ -357,24 +359,3 @@ class _Loading:
 
     def _warn(self, place: Place, message: str) -> None:
         self.warnings.append(Fault(self.document.where(place), message))
-
-
-def default_data_folder(environ: Mapping[str, str], platform: str) -> Path:
-    """The platform's place for our data.
-
-    Arguments:
-        platform: as `sys.platform` says it.
-    """
-    if platform == "win32" and (local := environ.get("LOCALAPPDATA", "").strip()):
-        return Path(local) / "llamakey"
-    if platform == "darwin":
-        return _home(environ) / "Library" / "Application Support" / "llamakey"
-    data = environ.get("XDG_DATA_HOME", "").strip()
-    if data.startswith("/"):  # the XDG specification: a relative one is ignored
-        return Path(data) / "llamakey"
-    return _home(environ) / ".local" / "share" / "llamakey"
-
-
-def _home(environ: Mapping[str, str]) -> Path:
-    home = environ.get("HOME", "").strip()
-    return Path(home) if home else Path("~").expanduser()

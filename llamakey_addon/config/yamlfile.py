@@ -167,12 +167,12 @@ class _Reader:
         for key, child in node.value:
             line = key.start_mark.line + 1
             where = f"{self._name}:{line}"
-            name = self.value(key, place) if isinstance(key, yaml.ScalarNode) else None
             if key.tag == "tag:yaml.org,2002:merge":
                 self.faults.append(
                     Fault(where, "`<<` is not supported. Write the settings out, or use an alias.")
                 )
                 continue
+            name = self.value(key, place) if isinstance(key, yaml.ScalarNode) else None
             if not isinstance(name, str):
                 # `no:` is false, `1:` a number.
                 self.faults.append(

@@ -91,6 +91,8 @@ class LlamaKey:
         self._look_again()
 
     async def running(self) -> None:
+        # A chain built in code fires no `configure`, so the options are judged here too.
+        self.configure(frozenset())
         await self._serve_in_our_mode()
         self._look_again()
 
@@ -177,8 +179,7 @@ class LlamaKey:
         """mitmproxy may have opened its sockets before the script was loaded: open them anew."""
         server = ctx.master.addons.get("proxyserver")
         if server is not None and any(
-            not instance.mode.full_spec.startswith(options.DEAD_MODE)
-            for instance in server.servers
+            not instance.mode.full_spec.startswith(options.DEAD_MODE) for instance in server.servers
         ):
             await server.setup_servers()
 
@@ -214,9 +215,9 @@ class LlamaKey:
         """A connection on which nothing was ever sent."""
         self._timers.pop(client.id, None)
         handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
-        if handler is not None and (io := handler.transports.get(client)) is not None:
-            if io.handler is not None:
-                io.handler.cancel("no request came")
+        streams = None if handler is None else handler.transports.get(client)
+        if streams is not None and streams.handler is not None:
+            streams.handler.cancel("no request came")
 
 
 class _Nothing(layer.Layer):

@@ -28,9 +28,17 @@ def judge(visit: Visit, body: Body, *, json_body_bytes: int = 8388608) -> Call:
         body: whole, or None while it streams; then its model is unknown.
         json_body_bytes: up to which size a compressed body is unpacked to be read.
     """
+    allow(visit)
+    return Call(visit, _model(visit, body, json_body_bytes))
+
+
+def allow(visit: Visit) -> None:
+    """Raise Forbidden where the user's whitelist stands against the head of a request.
+
+    By itself it serves to refuse a body before it is read.
+    """
     if visit.user.rules is not None:
         _check_rules(visit, visit.user.rules)
-    return Call(visit, _model(visit, body, json_body_bytes))
 
 
 # --- whitelist ------------------------------------------------------------------------------------

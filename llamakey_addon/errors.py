@@ -1,21 +1,21 @@
 """The tree of everything that LlamaKey refuses.
 
     LlamaKeyError
-    ├── ConfigError                what the owner wrote or set cannot be used: stops a start, never a request
-    └── Denied                     a request is refused: becomes an answer in the provider's own envelope
+    ├── ConfigError                what the owner wrote or set cannot be used; stops a start
+    └── Denied                     a request is refused, in the provider's own envelope
         ├── BadRequest        400  the bytes are ambiguous, malformed or forbidden by the protocol
         ├── Unauthenticated   401  no local key, an unknown one, or two that differ
         ├── Forbidden         403  a rule of the owner's stands against it
         ├── UnknownRoute      404  no provider has this prefix
         ├── MethodRefused     405  a method that no API uses (TRACE, CONNECT)
-        ├── HeadTimeout       408  the client did not finish its head or body in time
+        ├── HeadTimeout       408  head or body did not come in time
         ├── BodyTooLarge      413
         ├── TargetTooLong     414
         ├── HeadTooLarge      431
         ├── TooMany           429  passing: try again
-        ├── Broken            500  a stage of ours failed; details stand in the log under the id
-        ├── NotCarried        501  the protocol has it, this proxy does not (Upgrade, unknown codings)
-        ├── UpstreamFault     502  the provider cannot be reached, or its certificate or answer is wrong
+        ├── Broken            500  a stage of ours failed; the log has the details
+        ├── NotCarried        501  HTTP has it, this proxy does not
+        ├── UpstreamFault     502  the provider's address, certificate or answer is bad
         ├── NotReady          503  no real key, draining, or not in service
         └── UpstreamTimeout   504  the provider did not answer in time
 

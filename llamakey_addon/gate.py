@@ -16,8 +16,20 @@ from typing import Protocol
 
 from llamakey_addon import account, authenticate, authorize, catalogue, denial, http1, route
 from llamakey_addon.config import Limits, Settings
-from llamakey_addon.errors import Denied, NotReady
-from llamakey_addon.journey import Answer, Ask, Body, Grant, Provider, Receipt, Usage, Visit
+from llamakey_addon.errors import Broken, Denied, NotReady
+from llamakey_addon.forwarded import client_address
+from llamakey_addon.journey import (
+    Answer,
+    Ask,
+    Body,
+    Grant,
+    Headers,
+    Provider,
+    Receipt,
+    Route,
+    Usage,
+    Visit,
+)
 from llamakey_addon.keys import redact
 from llamakey_addon.mask import forms, mask_all
 from llamakey_addon.store import Store
@@ -63,9 +75,7 @@ class Gate:
         if self.shut:
             raise NotReady(f"The proxy is not in service: {self.shut}.")
         settings = self.settings
-        way = route.find(
-            ask.target, ask.method, settings.providers, settings.query_keys
-        )
+        way = route.find(ask.target, ask.method, settings.providers, settings.query_keys)
         if self._is_courtesy(ask, way):
             return Answer(200, "OK", (), b"")
         user = authenticate.who(ask, way.provider, self._store, settings)
@@ -74,11 +84,9 @@ class Gate:
             ask=ask,
             route=way,
             user=user,
-            body_wanted=endpoint is not None
-            and endpoint.model == "body"
-            and ask.body_length != 0,
+            body_wanted=endpoint is not None and endpoint.model == "body" and ask.body_length != 0,
         )
-        authorize.admit_head(visit)
+        authorize.allow(visit)  # before a body is read for nothing
         if not way.provider.ready:
             raise NotReady(
                 f"{way.provider.entry.name} is not set up on this proxy.",
@@ -93,7 +101,7 @@ class Gate:
         Raises:
             Denied: a rule stands against it, or its body cannot be read.
         """
-        call = authorize.judge(visit, body)
+        call = authorize.judge(visit, body, json_body_bytes=self.limits.json_body_bytes)
         provider = visit.route.provider
         upstream = provider.upstream
         if upstream is None:
@@ -131,9 +139,7 @@ class Gate:
     ) -> Answer:
         """The denial as an answer in the provider's envelope, and its line in the log."""
         provider = self._provider_of(ask, visit)
-        answer = denial.answer(
-            denied, provider, ask.id, self.settings.contact, self._envelopes
-        )
+        answer = denial.answer(denied, provider, ask.id, self.settings.contact, self._envelopes)
         if grant is not None:
             visit = grant.visit
         self._book(
@@ -174,6 +180,11 @@ class Gate:
         provider = visit.route.provider
         self._book(account.unserved(ask, visit, provider, status=0, total_s=total_s, end=why))
 
+    def peer(self, address: str, headers: Headers) -> str:
+        """The client's address: the connection's, or what a trusted proxy in front forwards."""
+        trusted = self.settings.trusted_proxies
+        return client_address(address, headers, trusted) if trusted else address
+
     # ── for the log ───────────────────────────────────────────────────────────────────────────
 
     def describe(self, error: BaseException) -> str:
@@ -200,8 +211,23 @@ class Gate:
         """Something failed where nobody can be answered any more."""
         try:
             self._journal.note(f"failed: {self.describe(error)}")
-        except Exception:
-            pass  # the log itself is broken, and has said so
+        except Exception:  # noqa: S110  the log itself is broken, and has said so
+            pass
+
+    def salvage(self, error: BaseException, ask: Ask, visit: Visit | None, usage: Usage) -> None:
+        """Book a request after its booking failed: it may have reached the provider."""
+        self.alarm(error)
+        receipt = account.unserved(
+            ask,
+            visit,
+            None if visit is None else visit.route.provider,
+            status=usage.status,
+            total_s=usage.total_s,
+            end=usage.end,
+            denied=Broken.code,
+            bytes_up=usage.bytes_up,
+        )
+        self._book(receipt)
 
     # ── inner ─────────────────────────────────────────────────────────────────────────────────
 
@@ -217,7 +243,7 @@ class Gate:
         headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
         return Answer(status, reason, headers, b'{"status": "' + state + b'"}\n')
 
-    def _is_courtesy(self, ask: Ask, way: route.Route) -> bool:
+    def _is_courtesy(self, ask: Ask, way: Route) -> bool:
         """A keyless look at a bare prefix, as some clients send before their first request."""
         if way.path != "/" or ask.method not in ("GET", "HEAD") or ask.as_key:
             return False

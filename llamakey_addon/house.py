@@ -7,6 +7,7 @@ counted, opened or promised must not be forgotten with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -36,6 +37,8 @@ class House:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._addresses: Counter[str] = Counter()
         self._connections = 0
+        self._empty: asyncio.Event | None = None
+        """Set when the last road ends; there while a drain waits for it."""
 
     # ── connections of clients ────────────────────────────────────────────────────────────────
 
@@ -73,6 +76,12 @@ class House:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def leave(self, road: Road) -> None:
+        """A client's connection has ended."""
+        self.roads.discard(road)
+        if not self.roads and self._empty is not None:
+            self._empty.set()
+
     # ── life ──────────────────────────────────────────────────────────────────────────────────
 
     def reload(self, settings: Settings) -> None:
@@ -89,8 +98,11 @@ class House:
         end_s = loop.time() + timeout_s
         for road in list(self.roads):
             road.close_when_idle()
-        while self.roads and loop.time() < end_s:
-            await asyncio.sleep(0.02)
+        self._empty = asyncio.Event()
+        if self.roads:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(end_s):
+                    await self._empty.wait()
         return len(self.roads)
 
     def close(self) -> None:

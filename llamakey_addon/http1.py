@@ -300,11 +300,26 @@ class Body:
     `read` takes bytes of the connection and gives back the body's bytes among them; `rest` is then
     what follows the body, and `done` says that it is complete. Chunks of a chunked body are joined
     a call, so that a million one-byte chunks do not become a million pieces.
+
+    Arguments:
+        length: bytes, CHUNKED or UNTIL_CLOSE.
+        any_chunks: chunks may be as tiny as they like (an answer, token by token).
     """
 
-    __slots__ = ("_chunks", "_left", "_line", "_state", "done", "rest", "size", "trailers")
+    __slots__ = (
+        "_any_chunks",
+        "_chunks",
+        "_left",
+        "_line",
+        "_state",
+        "done",
+        "rest",
+        "size",
+        "trailers",
+    )
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, *, any_chunks: bool = False) -> None:
+        self._any_chunks = any_chunks
         self._left = length if length >= 0 else 0
         self._line = b""
         self._chunks = 0
@@ -390,7 +405,7 @@ class Body:
             self._state = "data" if self._left else "trailer"
             self._chunks += 1
             # 10,000 chunks of any size, then 16 bytes a chunk on average: costs stay in proportion
-            if self._chunks > 10_000 + self.size // 16:
+            if self._chunks > 10_000 + self.size // 16 and not self._any_chunks:
                 raise FramingError("too many tiny chunks")
         else:
             if not line:
@@ -476,13 +491,23 @@ def write_answer_head(status: int, reason: bytes, headers: Headers) -> bytes:
 
 
 def end_to_end(headers: Headers) -> Headers:
-    """An answer's headers without those of the connection to the provider."""
+    """An answer's headers without those of the connection to the provider.
+
+    The length stays, whatever Connection says of it, and stands once: the road frames by it.
+    """
     dropped: set[bytes] = set()
     for name, value in headers:
         if name.lower() == b"connection":
             dropped.update(token.strip().lower() for token in value.split(b","))
-    return tuple(
-        (name, value)
-        for name, value in headers
-        if (key := name.lower()) not in HOP_BY_HOP and key not in dropped
-    )
+    kept: list[tuple[bytes, bytes]] = []
+    sized = False
+    for name, value in headers:
+        key = name.lower()
+        if key == b"content-length":
+            if sized:
+                continue
+            sized = True
+        elif key in HOP_BY_HOP or key in dropped:
+            continue
+        kept.append((name, value))
+    return tuple(kept)

@@ -55,8 +55,7 @@ class RoadLayer(layer.Layer):
         self._drain: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         handler.drain_writers = _no_drain  # type: ignore[method-assign]
-        peer = house.peer_of(context.client)
-        self.road = Road(self, house.gate, peer)
+        self.road = Road(self, house.gate, context.client.peername[0])
         house.roads.add(self.road)
 
     # ── mitmproxy's side ──────────────────────────────────────────────────────────────────────
@@ -98,7 +97,7 @@ class RoadLayer(layer.Layer):
         self._house.spawn(self._handler.server_event(Flush()))
 
     def _gone(self) -> None:
-        self._house.roads.discard(self.road)
+        self._house.leave(self.road)
         if self._alarm is not None:
             self._alarm.cancel()
         if self._drain is not None:
@@ -161,7 +160,8 @@ class RoadLayer(layer.Layer):
     def _transport(self) -> asyncio.Transport | None:
         io = self._handler.transports.get(self.context.client)
         writer = None if io is None else io.writer
-        return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+        transport = writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+        return transport if isinstance(transport, asyncio.Transport) else None
 
     def _watch_pressure(self) -> None:
         """When the client is slow to read, stop reading for it, until it has caught up."""

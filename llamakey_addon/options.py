@@ -23,7 +23,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "body_size_limit": "LlamaKey has its own (limits.body_bytes in config.yaml)",
     "keep_host_header": "providers must get their own Host",
     "stickyauth": "it would copy credentials between requests",
-    "ssl_insecure": "providers' certificates are always verified (`ca:` of a provider adds a root)",
+    "ssl_insecure": "certificates are always verified (a provider's `ca:` adds a root)",
     "proxy_debug": "it logs what is on the wire",
     "proxyauth": "the local keys are the authentication (lmk keys)",
     "upstream_auth": "LlamaKey adds the credentials itself (upstream_proxy in config.yaml)",
@@ -38,8 +38,8 @@ def refusal(values: Mapping[str, Any]) -> str:
     for name, why in REFUSED.items():
         if values.get(name):
             return (
-                f"LlamaKey does not run with mitmproxy's option {name!r}: {why}. Remove it from the "
-                "command line or from mitmproxy's config.yaml."
+                f"LlamaKey does not run with mitmproxy's option {name!r}: {why}. "
+                "Remove it from the command line or from mitmproxy's config.yaml."
             )
     modes = list(values.get("mode") or ())
     for mode in modes:

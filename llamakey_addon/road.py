@@ -204,6 +204,7 @@ class Road:
         self._peer = peer
         self._inbox = bytearray()
         self._searched = 0
+        self._blank = False
         self._state = _State.HEAD
         self._exchange: _Exchange | None = None
         self._served = 0
@@ -236,7 +237,7 @@ class Road:
         elif self._state is _State.STREAM and not self._inbox:
             self._take_body(data)
         else:
-            if self.idle:
+            if self.idle and not self._blank:
                 self._expect(self._gate.limits.head_timeout_s)
             self._inbox += data
 
@@ -283,13 +284,13 @@ class Road:
         self._take_answer(x, data)
 
     @_guarded
-    def link_closed(self, why: str) -> None:
+    def link_closed(self, why: str, *, orderly: bool) -> None:
         x = self._exchange
         if x is None or x.link is None:
             return
         if x.answer is None:
             if x.link.reused and x.first_byte_s is None and x.content is not None and not x.resent:
-                # The provider closed the idle connection as we took it: it has not seen the request.
+                # The provider closed an idle connection just as we took it.
                 x.resent = True
                 x.link = None
                 self._state = _State.OPEN
@@ -299,7 +300,8 @@ class Road:
             raise UpstreamFault(
                 "The provider closed the connection before it answered. Try again.", detail=why
             )
-        x.answer_body.end()
+        if orderly:
+            x.answer_body.end()
         if x.answer_body.done:
             self._finish(x)
         else:
@@ -308,8 +310,10 @@ class Road:
     @_guarded
     def link_writable(self, writable: bool) -> None:
         self._link_full = not writable
-        if writable and self._state is _State.STREAM:
-            self._expect(self._gate.limits.body_timeout_s)
+        if self._state is _State.STREAM:
+            # while the provider does not read, it is the provider that is waited for
+            limits = self._gate.limits
+            self._expect(limits.body_timeout_s if writable else limits.answer_timeout_s)
 
     @_guarded
     def looked(self, seen: Seen) -> None:
@@ -325,7 +329,7 @@ class Road:
         visit = x.visit
         if seen.edited:
             if (seen.ask.method == "HEAD") != (x.ask.method == "HEAD"):
-                raise BadRequest("An edit cannot turn a request into a HEAD, or a HEAD into another.")
+                raise BadRequest("An edit cannot make a HEAD of a request, or the reverse.")
             again = self._gate.arrive(replace(seen.ask, as_key=visit.user.key_id))
             if isinstance(again, Answer):
                 self._answer_locally(again, "answered here")
@@ -400,12 +404,16 @@ class Road:
     def _take_head(self) -> bool:
         """Parse a head if it is there; False where more bytes are needed."""
         inbox = self._inbox
-        if inbox[:2] == b"\r\n" and not self._searched:
-            del inbox[:2]  # RFC 9112 2.2: an empty line before a request is ignored
-            return bool(inbox)
         limits = self._gate.limits
         end = http1.find_head_end(inbox, self._searched)
         try:
+            if inbox[:2] == b"\r\n" and not self._searched:
+                # RFC 9112 2.2: an empty line before a request is ignored; one, not a stream of them
+                if self._blank:
+                    raise BadRequest("There are empty lines in place of a request.")
+                self._blank = True
+                del inbox[:2]
+                return bool(inbox)
             if end < 0:
                 http1.check_partial_head(inbox, self._searched, head_bytes=limits.head_bytes)
                 self._searched = len(inbox)
@@ -413,6 +421,7 @@ class Road:
             raw = bytes(inbox[:end])
             del inbox[:end]
             self._searched = 0
+            self._blank = False
             head = http1.parse_request_head(
                 raw, head_bytes=limits.head_bytes, head_fields=limits.head_fields
             )
@@ -422,7 +431,7 @@ class Road:
         ask = Ask(
             id=f"lmk_{secrets.token_hex(8)}",
             time_s=time.time(),
-            peer=self._peer,
+            peer=self._gate.peer(self._peer, head.headers),
             method=head.method,
             target=head.target,
             headers=head.headers,
@@ -604,7 +613,7 @@ class Road:
         if x.spelled:
             headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
         x.answer = head
-        x.answer_body = http1.Body(head.length)
+        x.answer_body = http1.Body(head.length, any_chunks=True)
         if head.length == http1.UNTIL_CLOSE or (head.length == http1.CHUNKED and x.head.http10):
             x.close_after = True
         elif head.length == http1.CHUNKED:
@@ -626,7 +635,9 @@ class Road:
 
     def _take_answer(self, x: _Exchange, data: bytes) -> None:
         body = x.answer_body
-        if not body.done:
+        if body.done:
+            body.rest = data  # more than the answer: the connection is not clean
+        else:
             try:
                 piece = body.read(data)
             except http1.FramingError:
@@ -678,7 +689,9 @@ class Road:
         else:
             self._served += 1
             self._state = _State.HEAD
-            self._expect(self._gate.limits.keepalive_timeout_s)
+            limits = self._gate.limits
+            begun = bool(self._inbox)
+            self._expect(limits.head_timeout_s if begun else limits.keepalive_timeout_s)
 
     # ── ends ──────────────────────────────────────────────────────────────────────────────────
 
@@ -694,7 +707,11 @@ class Road:
             end=end,
         )
         if grant is not None:
-            self._gate.settle(grant, usage)
+            try:
+                self._gate.settle(grant, usage)
+            except BaseException as error:
+                x.close_after = True
+                self._gate.salvage(error, grant.visit.ask, grant.visit, usage)
         if x.look is not None:
             x.look.ended(usage)
 
@@ -827,10 +844,16 @@ class Road:
             self._walk()
             self._flow()
         except BaseException as worse:
-            self._gate.alarm(worse)
             x, self._exchange = self._exchange, None
-            if x is not None and x.link is not None:
-                x.link.drop()
+            if x is None:
+                self._gate.alarm(worse)
+            else:
+                if x.link is not None:
+                    x.link.drop()
+                status = 0 if x.answer is None else x.answer.status
+                total_s = self._rim.now() - x.started_s
+                usage = Usage(status, x.up, x.down, x.first_byte_s, total_s, "failed")
+                self._gate.salvage(worse, x.ask, x.visit, usage)
             self._close()
 
     def _too_late(self, *args: object) -> None:

@@ -28,7 +28,7 @@ class Owner(Protocol):
     """Whoever a connection is lent to."""
 
     def link_data(self, data: bytes) -> None: ...
-    def link_closed(self, why: str) -> None: ...
+    def link_closed(self, why: str, *, orderly: bool) -> None: ...
     def link_writable(self, writable: bool) -> None: ...
 
 
@@ -109,14 +109,15 @@ class UpstreamLink(asyncio.Protocol):
         owner, self._owner = self._owner, None
         self._pool.forget(self)
         if owner is not None:
-            owner.link_closed("the provider ended the connection")
+            owner.link_closed("the provider ended the connection", orderly=True)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         owner, self._owner = self._owner, None
         self._pool.forget(self)
         if owner is not None:
-            owner.link_closed(str(exc) if exc else "the connection was lost")
+            why = str(exc) if exc else "the connection was lost"
+            owner.link_closed(why, orderly=False)
 
     def pause_writing(self) -> None:
         if self._owner is not None:
@@ -237,7 +238,7 @@ class Pool:
                 upstream.port,
                 ssl=context,
                 server_hostname=upstream.host if context else None,
-                happy_eyeballs_delay=0.25,
+                # no happy_eyeballs_delay: asyncio's fails under eager tasks (CPython gh-124309)
             )
             return link
         tunnel = await _tunnel(proxy, upstream)

@@ -9,12 +9,13 @@ listen (body is the audio), speak (binary), projects; errors
 (`{"err_code", "err_msg", "request_id"}`).
 AssemblyAI, from https://www.assemblyai.com/docs/api-reference: a bare key in `Authorization`,
 upload (body is the file), transcript submit, get and list (`page_details`); errors (`{"error"}`).
+Deepgram's agents and AssemblyAI's further products have hosts of their own, with the same keys.
 """
 
 from __future__ import annotations
 
 from tests.fakes.families.base import Family, Way
-from tests.fakes.families.openai import SPEECH, TEXT
+from tests.fakes.families.openai import SPEECH, TEXT, compatible
 from tests.fakes.wire import Reply, Request, Routes, json_reply
 
 elevenlabs = Routes()
@@ -160,6 +161,32 @@ def assembly_list(_: Request) -> Reply:
     return json_reply({"page_details": page, "transcripts": [item]})
 
 
+def _deepgram(id: str, routes: Routes) -> Family:
+    return Family(
+        id=id,
+        docs="https://developers.deepgram.com/reference/authentication",
+        ways=(Way("authorization", "Token {key}"),),
+        key="{random}",
+        refusal=lambda _: _deepgram_error(401, "INVALID_AUTH", "Invalid credentials."),
+        routes=routes,
+        unknown=lambda _: _deepgram_error(404, "NOT_FOUND", "Not found."),
+    )
+
+
+def _assemblyai(id: str, routes: Routes) -> Family:
+    return Family(
+        id=id,
+        docs="https://www.assemblyai.com/docs/api-reference/overview#authorization",
+        ways=(Way("authorization"),),
+        key="{random}",
+        refusal=lambda _: json_reply(
+            {"error": "Authentication error, API token missing/invalid"}, 401
+        ),
+        routes=routes,
+        unknown=lambda _: json_reply({"error": "Not found"}, 404),
+    )
+
+
 FAMILIES = (
     Family(
         id="elevenlabs",
@@ -170,24 +197,12 @@ FAMILIES = (
         routes=elevenlabs,
         unknown=lambda _: json_reply({"detail": "Not Found"}, 404),
     ),
-    Family(
-        id="deepgram",
-        docs="https://developers.deepgram.com/reference/authentication",
-        ways=(Way("authorization", "Token {key}"),),
-        key="{random}",
-        refusal=lambda _: _deepgram_error(401, "INVALID_AUTH", "Invalid credentials."),
-        routes=deepgram,
-        unknown=lambda _: _deepgram_error(404, "NOT_FOUND", "Not found."),
-    ),
-    Family(
-        id="assemblyai",
-        docs="https://www.assemblyai.com/docs/api-reference/overview#authorization",
-        ways=(Way("authorization"),),
-        key="{random}",
-        refusal=lambda _: json_reply(
-            {"error": "Authentication error, API token missing/invalid"}, 401
-        ),
-        routes=assemblyai,
-        unknown=lambda _: json_reply({"error": "Not found"}, 404),
-    ),
+    _deepgram("deepgram", deepgram),
+    _deepgram("deepgram-agent", Routes()),
+    _assemblyai("assemblyai", assemblyai),
+    _assemblyai("assemblyai-dictation", Routes()),
+    _assemblyai("assemblyai-llm", compatible()),
+    _assemblyai("assemblyai-streaming", Routes()),
+    _assemblyai("assemblyai-sync", Routes()),
+    _assemblyai("assemblyai-tts", Routes()),
 )

@@ -1,0 +1,297 @@
+"""What `lmk` takes: commands, options, and what becomes of errors. Each command's work stands in a
+file of its own, imported when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from llamakey_addon import __version__
+from llamakey_addon.errors import ConfigError, LlamaKeyError
+
+USAGE_EXIT = 2
+"""Exit code for what is written wrong: the command line or config.yaml."""
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="lmk",
+    help="A proxy that holds a team's real LLM keys. Each person gets one local key and calls "
+    "every provider through its official SDK, with no change of code.\n\n"
+    "Without a command, lmk serves: lmk --listen localhost:9000 is lmk serve --listen …",
+    epilog="First time? lmk demo shows it all without a key or a network.",
+    context_settings=_HELP,
+    no_args_is_help=False,
+    add_completion=False,
+    # Plain help reads the same on a pipe, and comes in half the time.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(
+    help="Make, list and revoke local keys.",
+    context_settings=_HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(keys_app, name="keys")
+
+
+_Shell = Literal["bash", "fish", "powershell", "dotenv", "json"]
+_Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="config.yaml. Default: ./config.yaml, if there."
+    ),
+]
+_KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="File with the local key; - is standard input. Default: ./llamakey_local.env.",
+        allow_dash=True,
+    ),
+]
+_Url = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help="The proxy's URL, as clients reach it.")
+]
+_For = Annotated[
+    str,
+    typer.Option(
+        "--for", metavar="NAMES", help="Providers or tools, with commas: openai,claude-code."
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Listen = Annotated[
+    str | None,
+    typer.Option(
+        "--listen",
+        "-l",
+        metavar="HOST:PORT",
+        help="Where to serve, before config.yaml's. Port 0: a free one.",
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print versions.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"{_versions()}\n")
+        raise typer.Exit
+
+
+@app.command(context_settings=_HELP)
+def serve(
+    listen: _Listen = None,
+    config: _Config = None,
+    web: Annotated[
+        bool,
+        typer.Option("--web/--no-web", help="Start mitmweb beside the proxy, on loopback."),
+    ] = False,
+    script: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--script",
+            "-s",
+            metavar="FILE",
+            help="A mitmproxy addon of yours, beside LlamaKey's. May be given again.",
+        ),
+    ] = None,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="mitmproxy's own log; -vv all of it.")
+    ] = 0,
+) -> None:
+    """Start the proxy. (What lmk alone does.)
+
+    Reads the real keys from the environment and config.yaml, serves until it is stopped, and
+    writes the client's environment to ./llamakey_local.env.
+    """
+    from llamakey_addon.serve.run import Wishes
+    from llamakey_addon.serve.run import serve as start
+
+    scripts = tuple(script or ())
+    for path in scripts:
+        if not path.is_file():
+            raise typer.BadParameter(f"there is no file {path}.", param_hint="--script")
+    code = start(Wishes(config=config, listen=listen, web=web, scripts=scripts, verbosity=verbose))
+    raise typer.Exit(code)
+
+
+@keys_app.command("new", context_settings=_HELP)
+def keys_new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, e.g. bob-laptop.")],
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="USER", help="Whose it is. Default: NAME."),
+    ] = None,
+    env: Annotated[
+        bool, typer.Option("--env", help="Print the complete file for its owner.")
+    ] = False,
+    config: _Config = None,
+) -> None:
+    """Make a local key. It is shown this once, and kept as a hash."""
+    from llamakey_addon.cli import keys
+
+    keys.new(name, user or name, env=env, config=config)
+
+
+@keys_app.command("list", context_settings=_HELP)
+def keys_list(json: _Json = False, config: _Config = None) -> None:
+    """List the local keys, revoked ones too."""
+    from llamakey_addon.cli import keys
+
+    keys.show(as_json=json, config=config)
+
+
+@keys_app.command("revoke", context_settings=_HELP)
+def keys_revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the key.")],
+    config: _Config = None,
+) -> None:
+    """Revoke a local key. A running proxy refuses it from its next request on."""
+    from llamakey_addon.cli import keys
+
+    keys.revoke(name, config=config)
+
+
+@app.command(context_settings=_HELP)
+def env(
+    shell: Annotated[_Shell, typer.Option("--shell", help="For which shell or format.")] = "bash",
+    names: _For = "",
+    key_file: _KeyFile = None,
+    url: _Url = None,
+    config: _Config = None,
+) -> None:
+    """Print what a client sets, for a shell or a file.
+
+    In a shell's start-up file:
+
+    eval "$(lmk env --key-file ~/llamakey_local.env)"
+    """
+    from llamakey_addon.cli.env import show
+
+    show(shell=shell, names=names, key_file=key_file, url=url, config=config)
+
+
+@app.command(context_settings=_HELP)
+def providers(json: _Json = False, config: _Config = None) -> None:
+    """List the providers, and what switches them on."""
+    from llamakey_addon.cli.providers import show
+
+    show(as_json=json, config=config)
+
+
+@app.command(context_settings=_HELP)
+def check(config: _Config = None, listen: _Listen = None) -> None:
+    """Check configuration, keys and port.
+
+    Everything that is wrong in one report, with file and line; then the exit code is 1.
+    """
+    from llamakey_addon.cli.check import check as look
+
+    raise typer.Exit(look(config=config, listen=listen))
+
+
+@app.command(
+    "run",
+    context_settings={**_HELP, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def run_(
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND...", help="The command, after --.")
+    ],
+    names: _For = "",
+    key_file: _KeyFile = None,
+    url: _Url = None,
+    config: _Config = None,
+) -> None:
+    """Run a command by way of the proxy.
+
+    It gets the client's environment, and none of the real keys.
+    For example: lmk run -- python app.py
+    """
+    from llamakey_addon.cli.run import run as start
+
+    start(command, names=names, key_file=key_file, url=url, config=config)
+
+
+@app.command(context_settings=_HELP)
+def demo() -> None:
+    """Show how it works, in a few seconds.
+
+    Starts a fake provider and the proxy, and makes a call. Needs no key and no network.
+    """
+    from llamakey_addon.cli.demo import demo as show
+
+    raise typer.Exit(show())
+
+
+@app.command(context_settings=_HELP)
+def script() -> None:
+    """Print the path of the script for mitmdump -s."""
+    from llamakey_addon.cli.env import script_path
+
+    sys.stdout.write(f"{script_path()}\n")
+
+
+def _versions() -> str:
+    from importlib.metadata import version
+    from platform import python_version
+
+    return f"lmk {__version__} (mitmproxy {version('mitmproxy')}, Python {python_version()})"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; its exit code. What a person did wrong becomes a sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A console that cannot spell a bullet shows `?`.
+            stream.reconfigure(errors="replace")
+    try:
+        app(_with_command(arguments), prog_name="lmk")
+    except SystemExit as end:
+        return _code(end)
+    except ConfigError as error:
+        _complain(*(str(fault) for fault in error.faults))
+        return USAGE_EXIT
+    except LlamaKeyError as error:
+        _complain(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Who reads has gone (lmk providers | head). What is left unwritten must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        _complain(f"{what}{error.strerror or error}")
+    return 1
+
+
+def _with_command(arguments: Sequence[str]) -> list[str]:
+    """`lmk` alone, and `lmk --listen …`, are `lmk serve`."""
+    first = arguments[0] if arguments else ""
+    if not first or (first.startswith("-") and first not in ("-h", "--help", "-V", "--version")):
+        return ["serve", *arguments]
+    return list(arguments)
+
+
+def _complain(*faults: str) -> None:
+    from llamakey_addon.serve import show
+
+    for fault in faults:
+        show.error(fault, sys.stderr)
+
+
+def _code(end: SystemExit) -> int:
+    if end.code is None:
+        return 0
+    return end.code if isinstance(end.code, int) else 1

@@ -1,0 +1,129 @@
+"""`lmk check`: everything that a start would stumble over, in one report."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llamakey_addon import keys
+from llamakey_addon.config import Settings
+from llamakey_addon.errors import ConfigError, LlamaKeyError
+from llamakey_addon.serve import envfile, localkey, openfiles, ports
+from llamakey_addon.serve import show as showing
+from llamakey_addon.store import Store, open_store
+
+
+@dataclass(slots=True)
+class _Report:
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+
+
+def check(*, config: Path | None, listen: str | None) -> int:
+    """Print the report; 0 when there is no fault, else 1."""
+    report = _Report()
+    settings = _settings(config, listen, report)
+    if settings is not None:
+        showing.providers(settings.providers.values(), sys.stdout)
+        showing.say()
+        _providers(settings, report)
+        _store(settings, report)
+        _port(settings, report)
+        if lack := openfiles.make_room(settings.limits):
+            report.warnings.append(lack)
+    for fact in report.facts:
+        showing.prose(f"ok: {fact}", sys.stdout)
+    for warning in report.warnings:
+        showing.warning(warning, sys.stdout)
+    for fault in report.faults:
+        showing.error(fault, sys.stdout)
+    words = [_count(len(report.faults), "fault"), _count(len(report.warnings), "warning")]
+    showing.heading(", ".join(words), sys.stdout)
+    return 1 if report.faults else 0
+
+
+def _settings(config: Path | None, listen: str | None, report: _Report) -> Settings | None:
+    try:
+        settings = Settings.load(config, os.environ, listen=listen)
+    except ConfigError as error:
+        report.faults += map(str, error.faults)
+        return None
+    report.warnings += map(str, settings.warnings)
+    shown = settings.path or "no config.yaml here: defaults hold"
+    report.facts.append(f"configuration ({shown})")
+    return settings
+
+
+def _providers(settings: Settings, report: _Report) -> None:
+    ready = [provider.id for provider in settings.providers.values() if provider.ready]
+    if envfile.served(settings.providers.values()):
+        report.facts.append(f"{_count(len(ready), 'provider')} ready")
+    else:
+        report.warnings.append(
+            "no real key is set: set the variable of at least one provider, as the table says"
+        )
+
+
+def _store(settings: Settings, report: _Report) -> None:
+    try:
+        with open_store(settings.data_folder) as store:
+            rows = store.keys()
+            _env_file(store, report)
+    except LlamaKeyError as error:
+        report.faults.append(str(error))
+        return
+    valid = [row for row in rows if not row.revoked]
+    report.facts.append(f"{_count(len(valid), 'local key')} in {settings.data_folder}")
+    named = {name.casefold() for name in settings.users}
+    if named and "*" not in named:
+        free = sorted({row.user for row in valid if row.user.casefold() not in named})
+        if free:
+            report.warnings.append(
+                f"no whitelist holds for {', '.join(free)}: they may call everything. "
+                'Add them to `users`, or `"*"` for everybody who is not named.'
+            )
+
+
+def _env_file(store: Store, report: _Report) -> None:
+    path = Path(envfile.FILE_NAME)
+    text = localkey.read(path)
+    if not text:
+        return
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        report.warnings.append(f"others can read {path}: chmod 600 {path}")
+    for key in envfile.find_keys(text):
+        parsed = keys.parse(key)
+        row = None if parsed is None else store.key(parsed.id)
+        if parsed is None or row is None or not hmac.compare_digest(row.digest, parsed.digest):
+            report.warnings.append(
+                f"the key {keys.mask_local(key)} in {path} is not of this proxy: `lmk` writes a "
+                "new one at its next start"
+            )
+        elif row.revoked:
+            report.warnings.append(
+                f"the key {row.name!r} in {path} is revoked: `lmk` writes a new one at its next "
+                "start"
+            )
+        else:
+            report.facts.append(f"{path} holds the valid key {row.name!r} of {row.user}")
+
+
+def _port(settings: Settings, report: _Report) -> None:
+    try:
+        ports.claim(settings.listen)
+    except ports.PortTaken as error:
+        if ports.is_llamakey(settings.listen):
+            report.facts.append(f"a LlamaKey serves on {settings.listen}")
+        else:
+            report.faults.append(str(error))
+    else:
+        report.facts.append(f"{settings.listen} is free")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,110 @@
+"""`lmk env`: the client's environment, for a shell or a file. `lmk run` gives the same."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llamakey_addon import clients
+from llamakey_addon.clients import Line, Shell
+from llamakey_addon.config import Settings
+from llamakey_addon.errors import LlamaKeyError
+from llamakey_addon.serve import envfile, localkey
+from llamakey_addon.serve import show as showing
+
+#: What stands where the key belongs while there is none. No shell takes it for anything else.
+PLACEHOLDER = "YOUR-LOCAL-KEY"
+
+
+class NoKey(LlamaKeyError):
+    """There is no local key where one was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """A file with a local key, as it was read."""
+
+    key: str
+    url: str
+    """The proxy's URL that it names, or ""."""
+    variables: frozenset[str]
+    """The variables that it sets."""
+
+
+def show(
+    *, shell: Shell, names: str, key_file: Path | None, url: str | None, config: Path | None
+) -> None:
+    source = read_key(key_file)
+    settings = Settings.load(config, os.environ)
+    lines = environment(settings, source, split(names), url)
+    showing.say(clients.render(shell, lines).rstrip("\n"))
+    if source is None:
+        showing.prose(
+            f"No local key in ./{envfile.FILE_NAME}: put yours in the place of {PLACEHOLDER}, or "
+            "name its file by --key-file. The proxy's owner makes keys: lmk keys new NAME --env",
+            sys.stderr,
+        )
+
+
+def split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def read_key(key_file: Path | None) -> KeySource | None:
+    """The local key of a file, of standard input (`-`), or of ./llamakey_local.env; None when the
+    last is not there.
+
+    Raises NoKey.
+    """
+    if key_file is None:
+        text, shown = localkey.read(Path(envfile.FILE_NAME)), f"./{envfile.FILE_NAME}"
+        if not text:
+            return None
+    elif str(key_file) == "-":
+        text, shown = sys.stdin.read(), "standard input"
+    else:
+        try:
+            text, shown = key_file.read_text("utf-8", "replace"), str(key_file)
+        except OSError as error:
+            raise NoKey(
+                f"--key-file {key_file}: {error.strerror}. Name the file with your local key, "
+                "or - for standard input."
+            ) from None
+    found = envfile.find_keys(text)
+    if not found:
+        raise NoKey(
+            f"{shown} holds no whole local key (sk-lmk-…; one that is cut or mistyped is not "
+            "taken). Ask the proxy's owner for a file: lmk keys new NAME --env"
+        )
+    return KeySource(found[0], envfile.find_url(text), envfile.find_variables(text))
+
+
+def environment(
+    settings: Settings, source: KeySource | None, names: Sequence[str], url: str | None
+) -> list[Line]:
+    """Variables of the providers asked for by `names`; without names, of those that are served as
+    far as this machine knows, else of all.
+
+    A client's machine has no real keys, so nothing is ready there: what its file sets tells.
+    """
+    everything = list(settings.providers.values())
+    key = source.key if source else PLACEHOLDER
+    where = (url or (source.url if source else "") or settings.public_url).rstrip("/")
+    ready = envfile.served(everything)
+    if ready:
+        return envfile.lines(everything if names else ready, where, key, names)
+    lines = envfile.lines([replace(p, missing="") for p in everything], where, key, names)
+    offered = source.variables if source else frozenset()
+    if not names and len(offered) > len({envfile.URL_VARIABLE, envfile.KEY_VARIABLE}):
+        return [line for line in lines if line.variable in offered]
+    return lines
+
+
+def script_path() -> Path:
+    """What `mitmdump -s` loads."""
+    import llamakey_addon
+
+    return Path(llamakey_addon.__file__).resolve().parent / "script.py"

@@ -1,0 +1,94 @@
+"""`lmk run -- COMMAND`: a command that calls the providers by way of the proxy, and holds no real
+key."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from llamakey_addon.cli.env import NoKey, environment, read_key, split
+from llamakey_addon.clients import Line
+from llamakey_addon.config import Settings
+from llamakey_addon.errors import LlamaKeyError
+from llamakey_addon.serve import envfile
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def run(
+    command: Sequence[str],
+    *,
+    names: str,
+    key_file: Path | None,
+    url: str | None,
+    config: Path | None,
+) -> None:
+    """Become the command. Returns only by an exception."""
+    words = list(command[1:] if command[:1] == ["--"] else command)
+    if not words:
+        raise LlamaKeyError("Name the command: lmk run -- python app.py")
+    source = read_key(key_file)
+    if source is None:
+        raise NoKey(
+            f"There is no ./{envfile.FILE_NAME} with a local key. Start lmk here first, or name "
+            "the file by --key-file."
+        )
+    settings = Settings.load(config, os.environ)
+    lines = environment(settings, source, split(names), url)
+    environ = without_real_keys(os.environ, settings)
+    environ |= {line.variable: line.value for line in lines if line.variable}
+    _past_proxies(environ, lines)
+    program = shutil.which(words[0], path=environ.get("PATH"))
+    if program is None:
+        # As a shell says it, and with its exit code.
+        _fail(f"lmk run: {words[0]}: command not found", 127)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        if os.name == "nt":
+            sys.exit(subprocess.run([program, *words[1:]], env=environ, check=False).returncode)  # noqa: S603
+        os.execve(program, words, environ)  # noqa: S606  the user's own command, without a shell
+    except OSError as error:
+        _fail(f"lmk run: {words[0]}: {error.strerror}", 126)
+
+
+def without_real_keys(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The environment less every variable that holds, or by its name would hold, a real key."""
+    entries = [provider.entry for provider in settings.providers.values()]
+    dropped = {name for entry in entries for name in entry.key_env}
+    dropped |= {name for entry in entries for client in entry.clients for name in client.env}
+    values = [
+        provider.secret.reveal(provider.upstream.host).decode("ascii")
+        for provider in settings.providers.values()
+        if provider.secret is not None and provider.upstream is not None
+    ]
+    return {
+        name: value
+        for name, value in environ.items()
+        # By value too: the same key under a name of the owner's own.
+        if name not in dropped and not any(key in value for key in values)
+    }
+
+
+def _past_proxies(environ: dict[str, str], lines: Sequence[Line]) -> None:
+    """Where a company's proxy is set, SDKs would send calls for localhost to it too."""
+    if not any(environ.get(name) or environ.get(name.upper()) for name in _PROXIES):
+        return
+    url = next(line.value for line in lines if line.variable == envfile.URL_VARIABLE)
+    host = urlsplit(url).hostname or "localhost"
+    hosts = ["localhost", "127.0.0.1"] if host == "localhost" else [host]
+    known = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    words = [word.strip() for word in known.split(",") if word.strip()]
+    joined = ",".join(dict.fromkeys([*words, *hosts]))
+    environ["no_proxy"] = environ["NO_PROXY"] = joined
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{message}\n")
+    sys.exit(code)

@@ -1,0 +1,64 @@
+"""`llamakey_local.env`: a client's whole environment in one file, and what can be read from one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from llamakey_addon import clients, keys
+from llamakey_addon.clients import Line
+from llamakey_addon.journey import Provider
+
+FILE_NAME = "llamakey_local.env"
+
+URL_VARIABLE = "LLAMAKEY_URL"
+KEY_VARIABLE = "LLAMAKEY_API_KEY"
+
+_KEY = re.compile(rf"{keys.MARK}[0-9A-Za-z-]+")
+_VARIABLE = re.compile(r"^\s*(?:export\s+|\$env:)?([A-Za-z_][A-Za-z0-9_]*)\s*=", re.MULTILINE)
+_URL = re.compile(rf"""^\s*(?:export\s+)?{URL_VARIABLE}\s*=\s*["']?(https?://[^\s"']+)""", re.M)
+
+
+def served(providers: Iterable[Provider]) -> list[Provider]:
+    """Those that are ready, where any has a real key; else none: a machine without a single real
+    key is a client's, and what needs no key (an Ollama) says nothing of the proxy."""
+    ready = [provider for provider in providers if provider.ready]
+    return ready if any(provider.secret is not None for provider in ready) else []
+
+
+def own_lines(url: str, key: str) -> list[Line]:
+    """The proxy itself: for programs that no SDK's variable helps, and for `lmk`, which finds its
+    key by them even where no provider is ready."""
+    return [
+        Line(URL_VARIABLE, url, "The proxy itself, for programs of your own"),
+        Line(KEY_VARIABLE, key, "The proxy itself, for programs of your own"),
+    ]
+
+
+def lines(
+    providers: Iterable[Provider], url: str, key: str, only: Sequence[str] = ()
+) -> list[Line]:
+    """What a client sets, for the SDKs of the providers and for programs of its own."""
+    return [*clients.environment(providers, url, key, only), *own_lines(url, key)]
+
+
+def content(providers: Iterable[Provider], url: str, key: str, name: str) -> str:
+    """The whole file; `name` is the key's."""
+    text = clients.env_file(providers, url, key, name=name)
+    return f"{text.rstrip()}\n{clients.render('bash', own_lines(url, key))}"
+
+
+def find_keys(text: str) -> list[str]:
+    """Well-formed local keys in a text, each once, in their order."""
+    return [key for key in dict.fromkeys(_KEY.findall(text)) if keys.parse(key) is not None]
+
+
+def find_url(text: str) -> str:
+    """The proxy's URL in such a file, or ""."""
+    found = _URL.search(text)
+    return found[1] if found else ""
+
+
+def find_variables(text: str) -> frozenset[str]:
+    """Names of the variables that such a file sets."""
+    return frozenset(_VARIABLE.findall(text))

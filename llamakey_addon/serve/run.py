@@ -1,0 +1,331 @@
+"""The life of `lmk serve`: start, reloads, signals, end.
+
+What a person may want to use goes to standard output (the table, the export lines, the log), what
+is wrong to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from llamakey_addon.config import Settings
+from llamakey_addon.config.addresses import is_wildcard
+from llamakey_addon.errors import ConfigError, LlamaKeyError
+from llamakey_addon.journal import Journal
+from llamakey_addon.journey import Provider
+from llamakey_addon.serve import envfile, localkey, openfiles, ports, show
+from llamakey_addon.serve.localkey import FileRefused, LocalKey
+from llamakey_addon.store import Store, open_store
+
+if TYPE_CHECKING:
+    from llamakey_addon.serve.master import Beside, LmkMaster
+
+#: Between two looks at config.yaml.
+_LOOK_S: Final = 1.0
+#: Settings that a running process cannot change, and how they read in config.yaml.
+_FIXED: Final = ("listen", "tls", "data_folder", "view")
+
+
+class StartFailed(LlamaKeyError):
+    """mitmproxy or a script did not start; the message says what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asks of `lmk serve`."""
+
+    config: Path | None = None
+    listen: str | None = None
+    """`HOST:PORT`, before config.yaml's."""
+    web: bool = False
+    """Start mitmweb beside the proxy."""
+    scripts: tuple[Path, ...] = ()
+    verbosity: int = 0
+    """1 shows mitmproxy's own log, 2 all of it."""
+    env_file: Path = Path(envfile.FILE_NAME)
+
+
+def serve(wishes: Wishes) -> int:
+    """Serve until a signal; the process's exit code.
+
+    Raises LlamaKeyError when nothing could be started: ConfigError with every fault, PortTaken.
+    """
+    settings = Settings.load(wishes.config, os.environ, listen=wishes.listen)
+    port = ports.claim(settings.listen)
+    if port != settings.listen.port:  # 0: the system has chosen
+        chosen = f"{_bracketed(settings.listen.host)}:{port}"
+        settings = Settings.load(wishes.config, os.environ, listen=chosen)
+    with open_store(settings.data_folder) as store:
+        for warning in settings.warnings:
+            show.warning(str(warning), sys.stderr)
+        if lack := openfiles.make_room(settings.limits):
+            show.warning(lack, sys.stderr)
+        _introduce(settings, store, wishes.env_file)
+        journal = Journal(settings)
+        try:
+            return asyncio.run(_Serving(wishes, settings, store, journal).run())
+        finally:
+            journal.close()
+
+
+def local_url(settings: Settings) -> str:
+    """By which programs on this machine reach the proxy."""
+    listen = settings.listen
+    if settings.tls is not None:
+        return settings.public_url  # the certificate's name
+    if is_wildcard(listen.host):
+        return f"http://localhost:{listen.port}"
+    return f"http://{listen}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+# --- what a start prints --------------------------------------------------------------------------
+
+
+def _introduce(settings: Settings, store: Store, env_file: Path) -> None:
+    """Print the providers and the client's environment, and write the latter to its file."""
+    from llamakey_addon import __version__, clients
+
+    out = sys.stdout
+    show.heading(f"LlamaKey {__version__}", out)
+    show.providers(settings.providers.values(), out)
+    ready = [provider for provider in settings.providers.values() if provider.ready]
+    if not envfile.served(ready):
+        show.warning(_nothing_ready(settings.providers.values()), sys.stderr)
+
+    def content(key: LocalKey) -> str:
+        return envfile.content(ready, local_url(settings), key.text, key.name)
+
+    try:
+        key = localkey.make(env_file, store, content)
+    except FileRefused as error:
+        _without_file(error, store)
+        return
+    lines = envfile.lines(ready, local_url(settings), key.text)
+    bare = [line._replace(comment="") for line in lines if line.variable]
+    show.say(out=out)
+    show.environment(clients.render("bash", bare), out)
+    show.say(out=out)
+    found = "new key" if key.new else "key"
+    show.prose(f"These lines, with your {found} {key.name!r}, stand in {env_file}.", out)
+    show.say(f"  in a client's shell   source {env_file}", out)
+    show.say("  for a teammate        lmk keys new NAME --env", out)
+    out.flush()
+
+
+def _without_file(error: FileRefused, store: Store) -> None:
+    show.warning(str(error), sys.stderr)
+    rows = store.keys()
+    if all(row.revoked for row in rows):
+        show.warning(
+            "There is no local key yet, so every request will be refused. "
+            "Make one: lmk keys new NAME",
+            sys.stderr,
+        )
+
+
+def _nothing_ready(providers: Iterable[Provider]) -> str:
+    variables = [p.entry.key_env[0] for p in providers if p.entry.key_env]
+    first = [v for v in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CO_API_KEY") if v in variables]
+    return (
+        "No real key is set, so no provider that needs one can be called. Set the variable of at "
+        f"least one ({', '.join(first or variables[:3])}, …: the table has all) and start again."
+    )
+
+
+# --- the running process --------------------------------------------------------------------------
+
+
+class _Serving:
+    """One process that serves: its master, its signals, its reloads."""
+
+    def __init__(self, wishes: Wishes, settings: Settings, store: Store, journal: Journal) -> None:
+        self._wishes = wishes
+        self._settings = settings
+        self._store = store
+        self._journal = journal
+        self._master: LmkMaster | None = None
+        self._web: Beside | None = None
+        self._signals = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._started = False
+
+    async def run(self) -> int:
+        from mitmproxy.exceptions import OptionsError
+
+        from llamakey_addon.serve.master import LmkMaster
+
+        master = self._master = LmkMaster(
+            self._settings,
+            self._store,
+            self._journal,
+            scripts=self._wishes.scripts,
+            started=self._announce,
+            level={0: 30, 1: 20}.get(self._wishes.verbosity, 10),
+        )
+        if self._wishes.web:
+            from llamakey_addon.view.web import Web
+
+            self._web = Web(master, self._settings)
+        try:
+            master.begin(self._web)
+        except OptionsError as error:
+            raise StartFailed(str(error)) from None
+        self._listen_to_signals()
+        await master.run()
+        for task in self._tasks:
+            task.cancel()
+        if self._web is not None:
+            await self._web.stop()
+        if not self._started:
+            raise StartFailed("\n".join(master.failures) or "the proxy's sockets did not open")
+        self._journal.note("stopped")
+        return 0
+
+    def _announce(self) -> None:
+        self._started = True
+        ready = sum(provider.ready for provider in self._settings.providers.values())
+        show.heading(
+            f"Serving {ready} of {len(self._settings.providers)} providers "
+            f"on {local_url(self._settings)} (Ctrl-C stops)",
+            sys.stdout,
+        )
+        sys.stdout.flush()
+        for failure in self._master.failures if self._master else ():
+            show.warning(failure, sys.stderr)
+        if self._web is not None:
+            self._spawn(self._show_web(self._web))
+        self._spawn(self._watch())
+
+    async def _show_web(self, web: Beside) -> None:
+        url = await web.start()
+        if show.is_terminal(sys.stdout):
+            show.say(f"mitmweb: {url}")
+        else:
+            # Its token opens every flow: like a key, it is shown on a terminal alone.
+            show.say(f"mitmweb: {url.partition('?')[0]} (its token is shown on a terminal)")
+        sys.stdout.flush()
+
+    # --- the end
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        handlers: dict[str, Callable[[], None]] = {
+            "SIGINT": self._stop,
+            "SIGTERM": self._stop,
+            "SIGHUP": lambda: self._spawn(self._reload("SIGHUP")),
+        }
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)
+            if number is None:
+                continue
+            try:
+                loop.add_signal_handler(number, handler)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_, run=handler: loop.call_soon_threadsafe(run))
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _stop(self) -> None:
+        assert self._master is not None
+        self._signals += 1
+        if self._signals == 1:
+            self._spawn(self._drain())
+        elif self._signals == 2:
+            self._master.stop()
+        else:
+            os._exit(130)
+
+    async def _drain(self) -> None:
+        """Let running answers end, then stop."""
+        master = self._master
+        assert master is not None
+        if self._started:
+            limit_s = self._settings.limits.drain_timeout_s
+            running = len(master.llamakey.house.roads)
+            if running:
+                self._journal.note(
+                    f"stopping: waiting up to {limit_s:.0f} s for running requests "
+                    "(Ctrl-C again to stop at once)"
+                )
+            left = await master.llamakey.drain(limit_s)
+            if left:
+                self._journal.note(f"{left} requests did not end within {limit_s:.0f} s")
+        master.stop()
+
+    # --- reloads
+
+    async def _watch(self) -> None:
+        """Reload when config.yaml has changed and stands still again."""
+        path = self._settings.path or Path("config.yaml")
+        known = seen = _fingerprint(path)
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = _fingerprint(path)
+            # An editor writes in steps, some by way of no file at all.
+            if now is not None and now == seen and now != known:
+                known = now
+                await self._reload(f"{path} has changed")
+            seen = now
+
+    async def _reload(self, why: str) -> None:
+        """Load the settings anew; what is faulty changes nothing."""
+        self._journal.reopen()
+        current = self._settings
+        path = current.path or self._wishes.config
+        listen = str(current.listen)
+        try:
+            # In a thread: a key's reference may be a command that takes its time.
+            new = await asyncio.to_thread(Settings.load, path, os.environ, listen=listen)
+        except ConfigError as error:
+            faults = "\n".join(str(fault) for fault in error.faults)
+            self._journal.note(
+                f"{why}: not taken, the proxy goes on with the settings it has.\n{faults}"
+            )
+            return
+        assert self._master is not None
+        for warning in new.warnings:
+            if warning not in current.warnings:
+                self._journal.note(f"warning: {warning}")
+        fixed = [name for name in _FIXED if getattr(new, name) != getattr(current, name)]
+        self._master.llamakey.reload(new)
+        self._journal.reload(new)
+        self._settings = new
+        self._journal.note(f"{why}: {_difference(current, new)}")
+        if fixed:
+            self._journal.note(f"{', '.join(fixed)}: changed, and taken at the next start")
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _difference(old: Settings, new: Settings) -> str:
+    """What a reload did to the providers, for the log."""
+    before = {provider.id for provider in old.providers.values() if provider.ready}
+    after = {provider.id for provider in new.providers.values() if provider.ready}
+    words = [
+        f"{word} {', '.join(sorted(names))}"
+        for word, names in (("now ready:", after - before), ("no longer ready:", before - after))
+        if names
+    ]
+    return "; ".join(["settings taken", *words])

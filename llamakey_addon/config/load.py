@@ -176,7 +176,7 @@ class _Loading:
             logging=Logging(file.logging.console, self._log_file()),
             limits=Limits(**dict(file.limits)),
             upstream_proxy=self._upstream_proxy(),
-            view=View(file.view.max_flows, file.view.body_bytes),
+            view=View(**dict(file.view)),
             strip_headers=known.strip_headers.union(
                 *(catalogue.credential_headers(p.entry) for p in assembly.providers.values())
             ),

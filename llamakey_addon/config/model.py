@@ -129,6 +129,8 @@ class ViewPart(Part):
     """Flows that mitmweb or the console keep; the oldest ones are dropped."""
     body_bytes: Annotated[int, Field(ge=0, le=2**40)] = 4194304
     """How much of a body a flow shows."""
+    web_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    """Port of mitmweb's page, on loopback, with `lmk serve --web`; 0 takes a free one."""
 
 
 class ConfigFile(Part):

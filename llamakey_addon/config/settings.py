@@ -70,6 +70,8 @@ class Limits:
 class View:
     max_flows: int
     body_bytes: int
+    web_port: int
+    """0 lets the system choose one."""
 
 
 @dataclass(frozen=True, slots=True)

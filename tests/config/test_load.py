@@ -83,7 +83,7 @@ def test_defaults(load):
         drain_timeout_s=30,
     )
     assert settings.upstream_proxy is None
-    assert settings.view == View(1000, 4 << 20)
+    assert settings.view == View(1000, 4 << 20, 8081)
     assert settings.warnings == ()
     assert {p.id for p in settings.providers.values()} == set(catalogue.load().entries)
 

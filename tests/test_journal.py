@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from llamakey_addon import keys
-from llamakey_addon.journal import Journal, Style, duration, escape, size
+from llamakey_addon.journal import Journal, escape
+from llamakey_addon.journal.line import Style
+from llamakey_addon.journal.words import duration, size
 from llamakey_addon.journey import Receipt
 
 RECEIPT = Receipt(

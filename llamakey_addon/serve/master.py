@@ -10,7 +10,6 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from mitmproxy.addons import core, proxyserver, script
 from mitmproxy.exceptions import OptionsError
@@ -22,20 +21,6 @@ from llamakey_addon.config import Settings
 from llamakey_addon.journal import Journal
 from llamakey_addon.keys import redact
 from llamakey_addon.store import Store
-
-
-class Beside(Protocol):
-    """What `--web` puts beside the proxy: `llamakey_addon.view.web.Web(master, settings)`."""
-
-    addons: Sequence[object]
-    """Stand in the chain before LlamaKey."""
-
-    async def start(self) -> str:
-        """Called when the proxy serves; returns the URL to open, its token included."""
-
-    async def stop(self) -> None:
-        """Called when the proxy ends."""
-
 
 #: Connections that wait to be accepted. asyncio's 100 makes clients of a burst wait a second, until
 #: they ask again.
@@ -72,10 +57,9 @@ class LmkMaster(Master):
         self.addons.add(core.Core(), proxyserver.Proxyserver())
         self._scripts = scripts
 
-    def begin(self, beside: Beside | None = None) -> None:
-        """Build the chain. Raises mitmproxy's OptionsError."""
-        if beside is not None:
-            self.addons.add(*beside.addons)
+    def begin(self, beside: Sequence[object] = ()) -> None:
+        """Build the chain, with these addons before LlamaKey. Raises mitmproxy's OptionsError."""
+        self.addons.add(*beside)
         if self._scripts:
             self.addons.add(script.ScriptLoader())
         self.addons.add(self.llamakey)

@@ -25,7 +25,7 @@ from llamakey_addon.serve.localkey import FileRefused, LocalKey
 from llamakey_addon.store import Store, open_store
 
 if TYPE_CHECKING:
-    from llamakey_addon.serve.master import Beside, LmkMaster
+    from llamakey_addon.serve.master import LmkMaster
 
 #: Between two looks at config.yaml.
 _LOOK_S: Final = 1.0
@@ -155,7 +155,6 @@ class _Serving:
         self._store = store
         self._journal = journal
         self._master: LmkMaster | None = None
-        self._web: Beside | None = None
         self._signals = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
@@ -173,20 +172,19 @@ class _Serving:
             started=self._announce,
             level={0: 30, 1: 20}.get(self._wishes.verbosity, 10),
         )
+        beside: list[object] = []
         if self._wishes.web:
             from llamakey_addon.view.web import Web
 
-            self._web = Web(master, self._settings)
+            beside = Web(master, self._settings).addons
         try:
-            master.begin(self._web)
+            master.begin(beside)
         except OptionsError as error:
             raise StartFailed(str(error)) from None
         self._listen_to_signals()
         await master.run()
         for task in self._tasks:
             task.cancel()
-        if self._web is not None:
-            await self._web.stop()
         if not self._started:
             raise StartFailed("\n".join(master.failures) or "the proxy's sockets did not open")
         self._journal.note("stopped")
@@ -203,18 +201,7 @@ class _Serving:
         sys.stdout.flush()
         for failure in self._master.failures if self._master else ():
             show.warning(failure, sys.stderr)
-        if self._web is not None:
-            self._spawn(self._show_web(self._web))
         self._spawn(self._watch())
-
-    async def _show_web(self, web: Beside) -> None:
-        url = await web.start()
-        if show.is_terminal(sys.stdout):
-            show.say(f"mitmweb: {url}")
-        else:
-            # Its token opens every flow: like a key, it is shown on a terminal alone.
-            show.say(f"mitmweb: {url.partition('?')[0]} (its token is shown on a terminal)")
-        sys.stdout.flush()
 
     # --- the end
 

@@ -1,0 +1,171 @@
+"""How a request looks on the console."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+import time
+from collections.abc import Callable
+from typing import Final, TextIO
+
+from llamakey_addon.journal.words import cut, duration, escape, middle, size, utc
+from llamakey_addon.journey import Receipt
+from llamakey_addon.keys import redact
+
+#: Narrower terminals get a request on two lines.
+_ONE_LINE: Final = 112
+#: What the columns of that line take, less path, model and id.
+_FIXED: Final = 68
+
+_RESET = "\x1b[0m"
+_COLOURS: Final = {
+    "dim": "\x1b[2m",
+    "green": "\x1b[32m",
+    "cyan": "\x1b[36m",
+    "yellow": "\x1b[33m",
+    "red": "\x1b[31m",
+    "bold": "\x1b[1m",
+}
+
+
+class Style:
+    """How lines look: coloured and aligned on a terminal, plain and whole elsewhere."""
+
+    def __init__(self, *, terminal: bool, colour: bool, width: Callable[[], int]) -> None:
+        self.terminal = terminal
+        self._colour = colour
+        self._width = width
+
+    @classmethod
+    def of(cls, stream: TextIO) -> Style:
+        try:
+            terminal = stream.isatty()
+        except ValueError:
+            terminal = False
+        colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return cls(
+            terminal=terminal, colour=colour, width=lambda: shutil.get_terminal_size().columns
+        )
+
+    def paint(self, text: str, *names: str) -> str:
+        if not self._colour or not text:
+            return text
+        return "".join(_COLOURS[name] for name in names) + text + _RESET
+
+    def note(self, time_s: float, text: str) -> str:
+        if not self.terminal:
+            return f"{utc(time_s)} {escape(text)}"
+        return f"{self.paint(_clock(time_s), 'dim')}  {escape(text)}"
+
+    def request(self, receipt: Receipt) -> str:
+        path = escape(redact(receipt.path.partition("?")[0]))
+        words = {
+            "user": _shown(receipt.user),
+            "provider": _shown(receipt.provider),
+            "method": _shown(receipt.method),
+            "path": path or "-",
+            "model": _shown(receipt.model),
+            "status": str(receipt.status or "-"),
+            "time": duration(receipt.total_ms),
+            "bytes": f"{size(receipt.bytes_up)}/{size(receipt.bytes_down)}",
+        }
+        remarks = _remarks(receipt)
+        if not self.terminal:
+            return _plain(receipt, words, remarks)
+        width = self._width()
+        lines = (
+            self._wide(receipt, words, width)
+            if width >= _ONE_LINE
+            else self._narrow(receipt, words, width)
+        )
+        if remarks:
+            wrapped = textwrap.wrap("; ".join(remarks), max(20, width - 9))
+            lines += (" " * 9 + self.paint(line, _tone(receipt)) for line in wrapped)
+        return "\n".join(lines)
+
+    def _wide(self, receipt: Receipt, words: dict[str, str], width: int) -> list[str]:
+        # What the fixed columns and the id leave is the path's and the model's.
+        rest = width - _FIXED - len(receipt.id)
+        model = max(12, min(30, rest * 2 // 5))
+        path = max(12, min(60, rest - model))
+        return [
+            " ".join(
+                (
+                    self.paint(_clock(receipt.time_s), "dim"),
+                    self.paint(f"{words['status']:>3} ", _tone(receipt), "bold"),
+                    f"{cut(words['user'], 9):<9}",
+                    self.paint(f"{cut(words['provider'], 10):<10}", "cyan"),
+                    f"{cut(words['method'], 6):<6}",
+                    f"{middle(words['path'], path):<{path}}",
+                    f"{cut(words['model'], model):<{model}}",
+                    f"{words['time']:>7}",
+                    f"{words['bytes']:>9}",
+                    self.paint(f" {receipt.id}", "dim"),
+                )
+            )
+        ]
+
+    def _narrow(self, receipt: Receipt, words: dict[str, str], width: int) -> list[str]:
+        method = cut(words["method"], 7)
+        provider = cut(words["provider"], 12 if width >= 50 else 8)
+        path = max(8, width - 16 - len(provider) - len(method))
+        lines = [
+            f"{self.paint(_clock(receipt.time_s), 'dim')} "
+            f"{self.paint(f'{words["status"]:>3}', _tone(receipt), 'bold')} "
+            f" {self.paint(provider, 'cyan')} {method} {middle(words['path'], path)}"
+        ]
+        # The id is what people search for: it is never cut, and never broken in two.
+        room = width - 9
+        rest = len(words["time"]) + len(words["bytes"]) + 4
+        details = f"{cut(words['user'], 12)}  {words['time']}  {words['bytes']}"
+        if room - len(details) - 2 >= 12:
+            model = cut(words["model"], room - rest - 2 - min(12, len(words["user"])))
+            details = f"{cut(words['user'], 12)}  {model}  {words['time']}  {words['bytes']}"
+        if len(details) + 2 + len(receipt.id) <= room:
+            return [*lines, " " * 9 + details + self.paint(f"  {receipt.id}", "dim")]
+        return [*lines, " " * 9 + details, " " * 9 + self.paint(receipt.id, "dim")]
+
+
+def _plain(receipt: Receipt, words: dict[str, str], remarks: list[str]) -> str:
+    """Nothing cut but a path of absurd length; columns are one space apart, remarks at the end."""
+    line = " ".join(
+        (
+            utc(receipt.time_s),
+            words["user"].replace(" ", "_"),
+            words["provider"],
+            words["method"],
+            middle(words["path"], 400),
+            words["model"].replace(" ", "_"),
+            words["status"],
+            f"{receipt.total_ms:.0f}ms",
+            f"{receipt.bytes_up}/{receipt.bytes_down}",
+            receipt.id,
+        )
+    )
+    return f"{line} ({'; '.join(remarks)})" if remarks else line
+
+
+def _remarks(receipt: Receipt) -> list[str]:
+    words = [receipt.denied]
+    if receipt.end not in ("complete", "denied"):
+        words.append(receipt.end)
+    words.append(receipt.note)
+    return [escape(redact(word)) for word in words if word]
+
+
+def _tone(receipt: Receipt) -> str:
+    status = receipt.status
+    if status >= 500 or status == 0:
+        return "red"
+    if status >= 400 or receipt.note:
+        return "yellow"
+    return "green"
+
+
+def _clock(time_s: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(time_s))
+
+
+def _shown(text: str) -> str:
+    return cut(escape(redact(text)), 200) or "-"

@@ -1,0 +1,63 @@
+"""How values are written: escaped, cut, in units that people read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def escape(text: str) -> str:
+    """`text` with everything that is not printable written out (`\\x1b`, `\\u202e`), and `\\`
+    doubled, so that the original can be told."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(
+        "\\\\" if char == "\\" else char if char.isprintable() else _escaped(char) for char in text
+    )
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def size(count: int) -> str:
+    """Bytes for people: `812`, `1.2k`, `34M`."""
+    value = float(count)
+    for unit in ("", "k", "M", "G"):
+        if value < 999.5 or unit == "G":
+            break
+        value /= 1000
+    return f"{value:.1f}{unit}" if unit and value < 9.95 else f"{value:.0f}{unit}"
+
+
+def duration(milliseconds: float) -> str:
+    """`812 ms`, `12.3 s`, `4m10s`, `2h05m`."""
+    if milliseconds < 9_999.5:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds) // 60
+    return (
+        f"{minutes}m{int(seconds) % 60:02}s"
+        if minutes < 100
+        else f"{minutes // 60}h{minutes % 60:02}m"
+    )
+
+
+def cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def middle(text: str, length: int) -> str:
+    """Cut in the middle: both the start and the end of a path say what it is."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def utc(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -18,7 +18,7 @@ from llamakey_addon.journey import Body, Call, Headers, Route, Rule, User, Visit
 
 _MODEL_MAX = 1024
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
+_DOTS = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
 
 
 def judge(visit: Visit, body: Body, *, json_body_bytes: int = 8388608) -> Call:

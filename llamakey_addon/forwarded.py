@@ -10,9 +10,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from llamakey_addon.journey import Headers
 
 _PORT = re.compile(r":[0-9]{1,5}")
-# RFC 7239: pairs `name=value` with `;`, elements with `,`; a value is a token or a quoted string.
-_ELEMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,"])*')
-_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("(?:[^"\\]|\\.)*"|[^;"\s]*)\s*(?=;|$)', re.IGNORECASE)
+# RFC 7239: elements are parted by `,`, their pairs `name=value` by `;`; values may be quoted.
+_ELEMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,"])+')
+_PAIR = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^;"])+')
 
 
 def client_address(
@@ -71,7 +71,11 @@ def _forwarded(headers: Headers) -> list[str]:
         for element in _ELEMENT.findall(value):
             if not element.strip():
                 continue
-            found = _FOR.findall(element)
+            found = [
+                value.strip()
+                for name, _, value in (pair.partition("=") for pair in _PAIR.findall(element))
+                if name.strip().lower() == "for"
+            ]
             # Two in one element are a contradiction.
             text = found[0] if len(found) == 1 else ""
             if text.startswith('"'):

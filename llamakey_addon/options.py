@@ -29,7 +29,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "upstream_auth": "LlamaKey adds the credentials itself (upstream_proxy in config.yaml)",
     "map_remote": "host, scheme and credential of a request can't be edited",
     "onboarding": "its page mitm.it would be served without a key",
-    "rawtcp_hosts": "these connections would pass unjudged as raw TCP",
 }
 
 

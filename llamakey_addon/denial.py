@@ -7,6 +7,7 @@ setting of the owner's decided it, whom to ask, and the request id under which t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
@@ -23,6 +24,7 @@ __all__ = ["answer"]
 
 #: For requests of no provider's: an unknown prefix, a head that cannot be read.
 _NOBODYS = "plain"
+_WORD = re.compile(r"\{[a-z]+\}")
 
 
 def answer(
@@ -125,14 +127,5 @@ class _Fill:
         return shape
 
     def text(self, shape: str) -> str:
-        # One placeholder after the other would read what a message holds as one.
-        if shape in self._words:
-            return self._words[shape]
-        parts: list[str] = []
-        at = 0
-        while (start := shape.find("{", at)) >= 0:
-            end = shape.find("}", start) + 1
-            word = shape[start:end]
-            parts += (shape[at:start], self._words.get(word, word))
-            at = end or len(shape)
-        return "".join((*parts, shape[at:]))
+        # In one go: what a message holds is not read for placeholders.
+        return _WORD.sub(lambda word: self._words.get(word[0], word[0]), shape)

@@ -74,7 +74,12 @@ class Alias(Model):
 
     @model_validator(mode="after")
     def _compiles(self) -> Alias:
-        re.compile(self.pattern)
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from None
+        if any(int(group) > groups for group in re.findall(r"\\(\d+)", self.path)):
+            raise ValueError(f"{self.path!r} names a group that {self.pattern!r} does not have")
         return self
 
 

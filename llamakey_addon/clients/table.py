@@ -41,7 +41,7 @@ def _clients(entry: Entry) -> str:
         parts += [f"`lmk env --for {entry.id}`"] if _elsewhere(entry.clients) else []
     if in_code:
         parts.append("in code: " + ", ".join(in_code))
-    return "; ".join(parts) or "–"
+    return "; ".join(parts) or "none"
 
 
 def _sets_address(client: Client) -> bool:

@@ -712,8 +712,9 @@ class Road:
             except BaseException as error:
                 x.close_after = True
                 self._gate.salvage(error, grant.visit.ask, grant.visit, usage)
-        if x.look is not None:
-            x.look.ended(usage)
+        look, x.look = x.look, None
+        if look is not None:
+            look.ended(usage)
 
     def _refuse_head(self, denied: Denied) -> None:
         """A head that cannot be parsed: answer in plain words, and close."""
@@ -751,18 +752,12 @@ class Road:
         total_s = self._rim.now() - x.started_s
         grant, x.grant = x.grant, None
         answer = self._gate.refuse(x.ask, x.visit, denied, total_s=total_s, grant=grant, up=x.up)
-        if x.look is not None:
-            x.look.refused(x.ask, answer)
-            x.look = None
         self._write_answer(x, answer)
 
     def _answer_locally(self, answer: Answer, why: str) -> None:
         x = self._exchange
         assert x is not None
         self._gate.answer_here(x.ask, x.visit, answer, why, total_s=self._rim.now() - x.started_s)
-        if x.look is not None:
-            x.look.refused(x.ask, answer)
-            x.look = None
         self._write_answer(x, answer)
 
     def _write_answer(self, x: _Exchange, answer: Answer) -> None:
@@ -777,7 +772,10 @@ class Road:
         head = http1.write_answer_head(answer.status, answer.reason.encode("latin-1"), headers)
         bodiless = x.ask.method == "HEAD" or answer.status in (204, 304)
         self._rim.to_client(head if bodiless else head + answer.body)
+        look, x.look = x.look, None
         self._next(x)
+        if look is not None:
+            look.refused(x.ask, answer)
 
     def _expire(self) -> None:
         """A deadline has passed."""

@@ -49,12 +49,17 @@ async def _call_all(master: Master, hook: hooks.Hook) -> BaseException | None:
         except exceptions.AddonHalt:
             break
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if cancelled(error):
                 raise
             _tell(addon, hook, error)
             first = first or error
     return first
+
+
+def cancelled(error: BaseException) -> bool:
+    """Whether the running task itself is cancelled, and not only somebody says so by raising."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def handlers(addon: Any, names: tuple[str, ...]) -> Iterator[str]:

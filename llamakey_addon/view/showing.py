@@ -8,6 +8,7 @@ held, edited, answered or killed. Answers are shown while they pass, and never h
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ from llamakey_addon.journey import Answer, Ask, Headers, Usage, Visit
 from llamakey_addon.road import Road, Seen
 from llamakey_addon.view import roadflow
 from llamakey_addon.view.cover import Cover
-from llamakey_addon.view.dispatch import fire
+from llamakey_addon.view.dispatch import cancelled, fire
 from llamakey_addon.view.roadflow import RoadFlow
 from llamakey_addon.view.store import trim
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _FRAMING = frozenset(
     {b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"trailer"}
 )
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class _Record:
@@ -186,7 +189,7 @@ class Showing:
             seen: Seen | BaseException = await self._judge_view(visit, content)
         except BaseException as error:
             seen = error
-            if isinstance(error, asyncio.CancelledError):
+            if cancelled(error):
                 # The process ends: nobody calls `looked` any more.
                 self._tell(error)
                 raise
@@ -344,11 +347,10 @@ class Showing:
 
 def _answer(answer: http.Response) -> Answer:
     """An addon's answer in the provider's place."""
+    fields = tuple(pair for pair in answer.headers.fields if pair[0].lower() not in _FRAMING)
     if answer.status_code < 200:
-        raise BadRequest("An addon answered with an interim status. Let it use 200 or above.")
-    return Answer(
-        answer.status_code,
-        answer.reason,
-        tuple(pair for pair in answer.headers.fields if pair[0].lower() not in _FRAMING),
-        answer.raw_content or b"",
-    )
+        raise ValueError("an addon answered with an interim status; 200 or above is wanted")
+    if not all(_TOKEN.fullmatch(name) and not _CONTROL.search(value) for name, value in fields):
+        raise ValueError("an addon's answer has a header that is no valid HTTP")
+    reason = "".join(letter for letter in answer.reason if " " <= letter <= "~")
+    return Answer(answer.status_code, reason, fields, answer.raw_content or b"")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("llamakey")
 
 _HOUSE: Final = "_llamakey_house"
+_PROXYSERVER_LOG: Final = logging.getLogger("mitmproxy.addons.proxyserver")
 _OUT_OF_CHAIN: Final = "its addon is not loaded (see the log)"
 
 
@@ -163,6 +164,7 @@ class LlamaKey:
         }
         if list(opts.mode) == ["regular"]:
             wanted["mode"] = [options.DEAD_MODE]
+            _PROXYSERVER_LOG.addFilter(_of_our_mode)
         if not opts.listen_host:
             wanted["listen_host"] = settings.listen.host
         if opts.listen_port is None:
@@ -176,10 +178,19 @@ class LlamaKey:
             self._tls = _server_tls(settings.tls.cert, settings.tls.key)
 
     async def _serve_in_our_mode(self) -> None:
-        """mitmproxy may have opened its sockets before the script was loaded: open them anew."""
+        """mitmproxy opens its sockets a moment before it loads a script: open them anew.
+
+        Whether that first port could be had makes no difference, so it is no error either.
+        """
+        _PROXYSERVER_LOG.removeFilter(_of_our_mode)
         server = ctx.master.addons.get("proxyserver")
-        if server is not None and any(
-            not instance.mode.full_spec.startswith(options.DEAD_MODE) for instance in server.servers
+        if server is None:
+            return
+        for mode, instance in list(server.servers._instances.items()):
+            if not instance.is_running and not options.is_ours(mode.full_spec):
+                del server.servers._instances[mode]
+        if not len(server.servers) or any(
+            not options.is_ours(instance.mode.full_spec) for instance in server.servers
         ):
             await server.setup_servers()
 
@@ -218,6 +229,11 @@ class LlamaKey:
         streams = None if handler is None else handler.transports.get(client)
         if streams is not None and streams.handler is not None:
             streams.handler.cancel("no request came")
+
+
+def _of_our_mode(record: logging.LogRecord) -> bool:
+    """Drops the complaint that mitmproxy's own default port is taken: we do not want it."""
+    return "HTTP(S) proxy failed to listen on *:8080" not in record.getMessage()
 
 
 class _Nothing(layer.Layer):

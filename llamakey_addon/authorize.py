@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from llamakey_addon.errors import BadRequest, Forbidden
 from llamakey_addon.globs import glob
@@ -121,7 +121,7 @@ def _model(visit: Visit, body: Body, json_body_bytes: int) -> str:
     field = endpoint.model_field
     match endpoint.model:
         case "path":
-            return _name(unquote(visit.route.params.get(field, "")))
+            return _name(visit.route.params.get(field, ""))
         case "query":
             query = parse_qsl(visit.route.query, keep_blank_values=True)
             models = {value for name, value in query if name == field}

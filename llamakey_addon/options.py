@@ -32,6 +32,11 @@ REFUSED: Final[Mapping[str, str]] = {
 }
 
 
+def is_ours(mode: str) -> bool:
+    """Whether a mode of mitmproxy's is the one that LlamaKey serves, wherever it listens."""
+    return mode == DEAD_MODE or mode.startswith(f"{DEAD_MODE}@")
+
+
 def refusal(values: Mapping[str, Any]) -> str:
     """Why LlamaKey does not run with these option values, or ""."""
     for name, why in REFUSED.items():
@@ -42,7 +47,7 @@ def refusal(values: Mapping[str, Any]) -> str:
             )
     modes = list(values.get("mode") or ())
     for mode in modes:
-        if not mode.startswith(DEAD_MODE):
+        if not is_ours(mode):
             return (
                 f"LlamaKey does not run in mitmproxy's mode {mode!r}: it serves "
                 f"{DEAD_MODE!r} alone, which it sets by itself. Remove --mode."

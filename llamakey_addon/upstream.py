@@ -295,7 +295,7 @@ def trust(ca: str) -> ssl.SSLContext:
 
 def _has_root_folder() -> bool:
     folder = ssl.get_default_verify_paths().capath
-    return folder is not None and any(Path(folder).glob("*.0"))
+    return bool(folder) and any(Path(str(folder)).glob("*.0"))
 
 
 class _Tunnel(asyncio.Protocol):

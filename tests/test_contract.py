@@ -37,6 +37,7 @@ def holds(fact: object, what: str, where: str) -> None:
         (layer.NextLayer, "data_client", "addon.py (_choose)"),
         (proxyserver.Proxyserver, "setup_servers", "addon.py (_serve_in_our_mode)"),
         (proxyserver.Proxyserver, "register_connection", "addon.py"),
+        (proxyserver.Servers, "__len__", "addon.py (_serve_in_our_mode)"),
         (mode_servers.ServerInstance, "make_top_layer", "addon.py"),
         (addonmanager.AddonManager, "handle_lifecycle", "view/dispatch.py"),
         (clientplayback.ClientPlayback, "start_replay", "view/replay.py"),

@@ -1,0 +1,145 @@
+"""The addon in a master of mitmproxy's own: what it sets and refuses, and how many it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mitmproxy.addons import default_addons
+from mitmproxy.exceptions import OptionsError
+from mitmproxy.master import Master
+from mitmproxy.options import Options
+
+from llamakey_addon.addon import LlamaKey
+from llamakey_addon.house import House
+from llamakey_addon.options import DEAD_MODE, REFUSED
+from tests.conftest import Start
+
+CLIENTS = 2000
+
+#: Values that mitmproxy itself takes, where not any text is one.
+_VALID = {"upstream_auth": "user:password", "proxyauth": "user:password"}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLAMAKEY_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CLIENTS + 500
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.fail(f"this system allows {hard} open files, and the test needs {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def loaded() -> Iterator[tuple[Master, House]]:
+    """A master with mitmproxy's default addons and ours. Needs a running loop."""
+    master = Master(Options())
+    master.addons.add(*default_addons())
+    master.addons.add(LlamaKey())
+    house = master.addons.get("llamakey").house
+    try:
+        yield master, house
+    finally:
+        house.close()
+
+
+async def test_it_makes_mitmproxys_defaults_safe() -> None:
+    with loaded() as (master, _):
+        assert master.options.mode == [DEAD_MODE]
+        assert (master.options.listen_host, master.options.listen_port) == ("localhost", 8000)
+        assert master.options.connection_strategy == "lazy"
+        assert master.options.onboarding is False
+
+
+async def test_waiting_for_an_answer_is_not_idle() -> None:
+    """mitmproxy's own time-out must not end what `limits.answer_timeout_s` allows."""
+    with loaded() as (master, house):
+        answer_s = house.settings.limits.answer_timeout_s
+        assert answer_s >= 30 * 60
+        assert master.options.tcp_timeout > answer_s
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["regular@8123", "socks5", "upstream:http://x:1", "reverse:http://x", f"{DEAD_MODE}0"],
+)
+async def test_another_mode_is_refused_by_name_and_changes_nothing(mode: str) -> None:
+    with loaded() as (master, house):
+        with pytest.raises(OptionsError, match="mode"):
+            master.options.update(mode=[mode])
+        assert master.options.mode == [DEAD_MODE]
+        assert house.gate.shut == ""
+
+
+async def test_our_mode_may_listen_elsewhere() -> None:
+    with loaded() as (master, house):
+        master.options.update(mode=[f"{DEAD_MODE}@8123"])
+        assert house.gate.shut == ""
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+async def test_an_option_set_at_run_time_is_refused_by_name(name: str) -> None:
+    with loaded() as (master, house):
+        kind = str(master.options._options[name].typespec)
+        value: object = (
+            True if "bool" in kind else ["|x|y"] if "Sequence" in kind else _VALID.get(name, "1k")
+        )
+        with pytest.raises(OptionsError, match=name):
+            master.options.update(**{name: value})
+        assert house.gate.shut == ""
+
+
+@pytest.mark.timeout(120)
+def test_two_thousand_clients_from_one_address(shared_proxy: Start, many_files: None) -> None:
+    """Each keeps its connection, and each is served twice on it."""
+    proxy = shared_proxy()
+
+    async def run() -> list[int]:
+        hello = b"GET /_llamakey/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+        async def ask(stream: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> int:
+            stream[1].write(hello)
+            head = await stream[0].readuntil(b"\r\n\r\n")
+            await stream[0].readexactly(len(b'{"status": "ok"}\n'))
+            return int(head.split()[1])
+
+        opening = asyncio.Semaphore(100)
+
+        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            async with opening:
+                return await asyncio.open_connection("localhost", proxy.port)
+
+        streams = await asyncio.gather(*(connect() for _ in range(CLIENTS)))
+        first = await asyncio.gather(*map(ask, streams))
+        second = await asyncio.gather(*map(ask, streams))
+        for _, writer in streams:
+            writer.close()
+        return first + second
+
+    assert asyncio.run(run()) == [200] * (2 * CLIENTS)
+
+
+def test_a_script_starts_though_mitmproxys_default_port_is_taken(proxy: Start) -> None:
+    """mitmproxy opens its own default port, 8080, before it loads a script."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # somebody else may have it already, which serves as well
+        with contextlib.suppress(OSError):
+            taken.bind(("", 8080))
+            taken.listen()
+        running = proxy("mitmdump")
+        assert running.healthy()
+        assert "failed to listen" not in running.output()

@@ -179,6 +179,21 @@ def test_a_key_in_another_providers_slot_says_where_it_belongs(asked, key, heade
     assert key.text not in caught.value.message
 
 
+def test_the_hint_names_what_the_provider_has(tmp_path, monkeypatch, store):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        "providers:\n"
+        "  search: {upstream: 'https://a', credential: {header: X-Key, format: '{key}'}}\n"
+    )
+    settings = Settings.load(None, {"HOME": "/home/me"})
+    for prefix, hint in (("search", "X-Key: <key>"), ("jina", "JINA_API_KEY"), ("gemini", "KEY")):
+        with pytest.raises(Unauthenticated, match=hint):
+            who(ask(), settings.providers[prefix], store, settings)
+    local = keys.mint().text
+    with pytest.raises(Unauthenticated, match=r"\?key=<key>"):
+        who(ask(("xi-api-key", local)), settings.providers["gemini"], store, settings)
+
+
 @pytest.mark.parametrize("header", ["Cookie", "X-Whatever", "Referer"])
 def test_a_key_elsewhere_is_no_key(asked, key, header):
     with pytest.raises(Unauthenticated, match="No key came"):

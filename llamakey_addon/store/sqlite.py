@@ -127,9 +127,9 @@ class SqliteStore:
         with self._errors(), self._transaction() as connection:
             found = connection.execute(
                 # A name first, the living one of several; then an id.
-                f"SELECT {_COLUMNS} FROM local_key WHERE name = ?1 OR id = ?1 "  # noqa: S608
-                "ORDER BY name = ?1 DESC, revoked_s IS NULL DESC, created_s DESC LIMIT 1",
-                (wanted,),
+                f"SELECT {_COLUMNS} FROM local_key WHERE name = :it OR id = :it "  # noqa: S608
+                "ORDER BY name = :it DESC, revoked_s IS NULL DESC, created_s DESC LIMIT 1",
+                {"it": wanted},
             ).fetchone()
             if found is None:
                 names = [

@@ -258,6 +258,25 @@ def test_a_removed_file_serves_nothing(store, folder):
     assert store.key(row.id) == row
 
 
+def test_damage_is_an_error_and_no_empty_store(store, folder):
+    row, _ = add(store)
+    other = sqlite3.connect(folder / "llamakey.db", autocommit=True)
+    other.execute("DROP TABLE local_key")
+    other.close()
+    with pytest.raises(StoreError, match="put back a backup"):
+        store.key(row.id)
+
+
+def test_something_else_in_its_place_is_an_error(store, folder, tmp_path):
+    row, _ = add(store)
+    (tmp_path / "else").write_bytes(b"no database, but long enough " * 300)
+    os.replace(tmp_path / "else", folder / "llamakey.db")
+    for suffix in ("-wal", "-shm"):
+        (folder / f"llamakey.db{suffix}").unlink()
+    with pytest.raises(StoreError, match="put back a backup"):
+        store.key(row.id)
+
+
 def test_it_belongs_to_one_thread(store):
     caught: list[BaseException] = []
 

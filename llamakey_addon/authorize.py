@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from dataclasses import replace
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -39,6 +40,7 @@ def allow(visit: Visit) -> None:
     """
     if visit.user.rules is not None:
         _check_rules(visit, visit.user.rules)
+    _check_minting(visit)
 
 
 # --- whitelist ------------------------------------------------------------------------------------
@@ -56,6 +58,37 @@ def _check_rules(visit: Visit, rules: tuple[Rule, ...]) -> None:
         _refuse(user, f"may not send {method} to {name}")
     if not any(not rule.paths or _paths_allow(rule, route) for rule in rules):
         _refuse(user, f"may not use this path of {name}")
+
+
+def _check_minting(visit: Visit) -> None:
+    """Keep credentials of the account, which an answer would hand out, from all but the named."""
+    entry = visit.route.provider.entry
+    if not entry.mints:
+        return
+    method = "GET" if visit.ask.method == "HEAD" else visit.ask.method
+    paths = [reading.lower().rstrip("/") for reading in _readings(visit.route.path)]
+    for pattern in entry.mints:
+        verb, _, path = pattern.partition(" ")
+        if verb == method and any(glob(path.lower()).fullmatch(reading) for reading in paths):
+            break
+    else:
+        return
+    for rule in visit.user.rules or ():
+        named = replace(rule, paths=tuple(p for p in rule.paths if "**" not in p and p != "*"))
+        if (
+            named.paths
+            and (not rule.providers or visit.route.provider.id in rule.providers)
+            and (not rule.methods or visit.ask.method in rule.methods)
+            and _paths_allow(named, visit.route)
+        ):
+            return
+    setting = visit.user.setting or f"users.{visit.user.name}.allow"
+    raise Forbidden(
+        f"This request hands out a credential of the {entry.name} account, with which its holder "
+        f"needs this proxy no more. The proxy's owner can allow it by a rule in {setting} that "
+        "names its path.",
+        setting=setting,
+    )
 
 
 def _refuse(user: User, what: str) -> NoReturn:

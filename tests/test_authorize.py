@@ -314,3 +314,44 @@ def test_an_encoding_of_a_body_that_nobody_reads_is_not_ours_to_judge():
     headers = ((b"Content-Encoding", b"br"),)
     assert model(b"x", headers=headers, endpoint=None) == ""
     assert model(None, headers=headers) == ""
+
+
+# --- credentials of the account -------------------------------------------------------------------
+
+MINT = {"path": "/v1/realtime/client_secrets", "endpoint": None}
+
+
+@pytest.mark.parametrize(
+    ("rules", "may"),
+    [
+        (None, False),
+        ((Rule(),), False),
+        ((Rule(paths=("**",)),), False),
+        ((Rule(paths=("/v1/**",)),), False),
+        ((Rule(paths=("/v1/realtime/client_secrets",)),), True),
+        ((Rule(paths=("/v1/realtime/*",)),), True),
+        ((Rule(), Rule(paths=("/v1/realtime/client_secrets",))), True),
+        ((Rule(), Rule(providers=("xai",), paths=("/v1/realtime/client_secrets",))), False),
+        ((Rule(), Rule(methods=("GET",), paths=("/v1/realtime/client_secrets",))), False),
+    ],
+)
+def test_a_credential_of_the_account_is_handed_out_by_name_alone(rules, may):
+    assert allowed(rules, **MINT) is may
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/realtime/client_secrets/",
+        "/v1/Realtime/client_secrets",
+        "/v1/realtime/client%5fsecrets",
+    ],
+)
+def test_no_spelling_gets_around_that(path):
+    with pytest.raises(Forbidden, match="hands out a credential") as caught:
+        judge(visit(path=path, endpoint=None), STREAMED)
+    assert caught.value.setting == "users.alice.allow"
+
+
+def test_other_methods_of_such_a_path_are_no_concern():
+    assert allowed(None, method="DELETE", path="/v1/realtime/client_secrets", endpoint=None)

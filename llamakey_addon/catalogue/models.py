@@ -148,6 +148,10 @@ class Entry(Model):
     aliases: tuple[Alias, ...] = ()
     encoded_slash: bool = False
     """Whether `%2F` in a path is the provider's own way of writing an id."""
+    mints: tuple[Annotated[str, Field(pattern=r"^[A-Z]+ /[^?#]*$")], ...] = ()
+    """Requests whose answer is a credential of the account, e.g. `POST /v1/api_keys`: method and
+    path glob. Such a credential would serve its holder without this proxy, so only a rule that
+    names the path allows them."""
     endpoints: tuple[Endpoint, ...] = ()
     clients: tuple[Client, ...] = ()
     notes: str = ""

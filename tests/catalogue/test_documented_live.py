@@ -10,6 +10,7 @@ from collections import defaultdict
 
 import pytest
 
+from llamakey_addon.catalogue import load
 from tests.catalogue import documented
 from tests.client import Wire
 from tests.conftest import Start
@@ -19,6 +20,11 @@ from tests.fakes.families import FAMILIES
 CALLS: dict[str, list[documented.Call]] = defaultdict(list)
 for _call in documented.calls():
     CALLS[_call.provider].append(_call)
+#: Everything; and what hands out credentials of the account, which only a rule by name allows.
+RULES = [
+    {"paths": ["**"]},
+    {"paths": [p.partition(" ")[2] for e in load().entries.values() for p in e.mints]},
+]
 BODY = b'{"model": "m", "input": "hi"}'
 
 
@@ -28,7 +34,7 @@ def test_every_documented_provider_has_a_fake() -> None:
 
 @pytest.mark.parametrize("provider", CALLS)
 def test_documented_calls(provider: str, shared_proxy: Start, world: World) -> None:
-    proxy = shared_proxy()
+    proxy = shared_proxy(config={"users": {"alice": {"allow": RULES}}})
     wrong = []
     with Wire(proxy.url) as wire:
         for call in CALLS[provider]:

@@ -243,6 +243,8 @@ class _Application(app.Application):
     def __init__(self, face: _Face, auth: _Auth) -> None:
         self._auth = auth
         super().__init__(face, debug=False)
+        # tornado logs the addresses of what it refuses, and the token may stand in one
+        self.settings["log_function"] = lambda handler: None
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         host = request.host.lower()

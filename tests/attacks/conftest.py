@@ -1,0 +1,112 @@
+"""A live proxy, raw bytes at its door, and what the providers saw of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.client import Answer, Closed, Wire
+from tests.conftest import Start
+from tests.fakes import Request, World
+from tests.harness import Mode, Proxy
+
+LIMITS = {"limits": {"head_timeout_s": 2.0, "body_timeout_s": 2.0, "body_bytes": 512 * 2**20}}
+"""Small times, so that slow attacks are seen to end soon."""
+
+
+@dataclass(slots=True)
+class Door:
+    """The proxy under attack."""
+
+    proxy: Proxy
+    world: World
+    _requests: int
+    _bytes: int
+
+    def wire(self) -> Wire:
+        return Wire(self.proxy.url)
+
+    def bearer(self, key: str | None = None) -> str:
+        return f"Authorization: Bearer {key or self.proxy.local_key}"
+
+    def head(self, line: str, *headers: str, host: str = "localhost") -> bytes:
+        """A request's head, with alice's key; `line` is `METHOD TARGET`."""
+        return "\r\n".join(
+            [f"{line} HTTP/1.1", f"Host: {host}", self.bearer(), *headers, "", ""]
+        ).encode("latin-1")
+
+    def ask(self, *pieces: bytes, method: str = "GET") -> Answer:
+        """Sends bytes on a connection of their own, and reads one answer."""
+        with self.wire() as wire:
+            wire.send(*pieces)
+            return wire.answer(method)
+
+    def all_answers(self, *pieces: bytes) -> list[Answer]:
+        """Sends bytes on a connection of their own, and reads answers until it is closed."""
+        found = []
+        with self.wire() as wire:
+            wire.send(*pieces)
+            try:
+                while True:
+                    found.append(wire.answer())
+            except Closed as closed:
+                assert closed.partial == b"", closed.partial
+        return found
+
+    # ── what the providers saw since the last look ────────────────────────────────────────────
+
+    def seen(self) -> list[Request]:
+        """Requests that came to any provider."""
+        found = self.world.requests(since=self._requests)
+        self._requests += len(found)
+        self._bytes = self._all_bytes()
+        return found
+
+    def assert_untouched(self) -> None:
+        """Not a byte came to any provider."""
+        assert self.world.requests(since=self._requests) == []
+        assert self._all_bytes() == self._bytes
+
+    def assert_still_serves(self) -> None:
+        """An honest request is served as ever."""
+        answer = self.ask(self.head("GET /anthropic/odd/json"))
+        assert answer.status == 200
+        assert [request.credential for request in self.seen()] == ["real"]
+
+    def _all_bytes(self) -> int:
+        return sum(line.bytes_in for line in self.world.lines())
+
+
+def refused(answer: Answer, *statuses: int) -> None:
+    """Asserts a plain denial: one of these statuses, whole, with an id and a message."""
+    assert answer.status in (statuses or (400, 401, 404, 405, 501)), answer
+    assert answer.whole
+    assert answer.header("x-llamakey-request-id").startswith("lmk_")
+    assert answer.body or answer.framing == "none"
+
+
+def open_door(proxy: Proxy, world: World) -> Door:
+    door = Door(proxy, world, 0, 0)
+    door.seen()
+    return door
+
+
+@pytest.fixture(params=["lmk", "mitmdump"])
+def door(request: pytest.FixtureRequest, shared_proxy: Start, world: World) -> Iterator[Door]:
+    """Both ways to run it; afterwards it must be there and whole."""
+    mode: Mode = request.param
+    proxy = shared_proxy(mode, config=LIMITS)
+    yield open_door(proxy, world)
+    assert proxy.process.poll() is None, proxy.output()
+    assert "Traceback" not in proxy.output()
+
+
+@pytest.fixture
+def lmk_door(shared_proxy: Start, world: World) -> Iterator[Door]:
+    """`lmk serve` alone, for what costs time."""
+    proxy = shared_proxy("lmk", config=LIMITS)
+    yield open_door(proxy, world)
+    assert proxy.process.poll() is None, proxy.output()
+    assert "Traceback" not in proxy.output()

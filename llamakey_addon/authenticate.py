@@ -49,9 +49,7 @@ def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyR
         return _replayed(ask.as_key, store, provider)
     in_slots = list(_in_slots(ask, provider.entry.credential.accept))
     texts = {text for text in in_slots if keys.looks_local(text)}
-    everywhere = {
-        match for text in _everywhere(ask, settings) for match in _CANDIDATE.findall(text)
-    }
+    everywhere = {match for text in _marked(ask, settings) for match in _CANDIDATE.findall(text)}
     if len(everywhere) > 1:
         raise Unauthenticated(
             "Two different LlamaKey keys came with this request. Send one of them: look for a "
@@ -151,6 +149,17 @@ def _everywhere(ask: Ask, settings: Settings) -> Iterator[str]:
     """Whatever stands in any slot that any provider knows."""
     for name, value in ask.headers:
         if value and _normal(name) in settings.slot_headers:
+            yield value.decode("latin-1")
+    for key, text in _query(ask):
+        if text and key.lower() in settings.query_keys:
+            yield text
+
+
+def _marked(ask: Ask, settings: Settings) -> Iterator[str]:
+    """Whatever may hold a local key, in a slot or not: any header, any parameter of a slot."""
+    mark = keys.MARK.encode()
+    for _, value in ask.headers:
+        if mark in value:
             yield value.decode("latin-1")
     for key, text in _query(ask):
         if text and key.lower() in settings.query_keys:

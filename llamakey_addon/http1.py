@@ -18,12 +18,15 @@ import httptools
 
 from llamakey_addon.errors import BadRequest, HeadTooLarge, NotCarried, TargetTooLong, UpstreamFault
 from llamakey_addon.journey import Headers
+from llamakey_addon.keys import MARK
+
 
 CHUNKED: Final = -1
 """Body length of a chunked body."""
 UNTIL_CLOSE: Final = -2
 """Body length of an answer that ends with its connection."""
 
+_LOCAL_MARK: Final = MARK.encode()
 _VALUE_BYTES: Final = 16 * 1024
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
@@ -457,6 +460,7 @@ def upstream_headers(
             or key in _FORWARDING
             or key in dropped
             or key.startswith(b"x-forwarded")
+            or _LOCAL_MARK in value  # wherever a client put it, it is not the provider's
         ):
             continue
         kept.append((name, value))

@@ -123,10 +123,15 @@ class Proxy:
             return []
         return [json.loads(line) for line in self.log_path.read_text().splitlines()]
 
-    def wait_for_log(self, timeout_s: float = 10, **fields: object) -> dict[str, Any]:
-        """The first log line with these fields; waits, since it is written when all is over."""
+    def wait_for_log(
+        self, since: int = 0, timeout_s: float = 10, **fields: object
+    ) -> dict[str, Any]:
+        """The first log line from `since` on with these fields.
+
+        Waits for it, since a line is written when all is over.
+        """
         for _ in _ticks(timeout_s):
-            for line in self.log():
+            for line in self.log()[since:]:
                 if fields.items() <= line.items():
                     return line
         raise TimeoutError(f"no line with {fields} in {self.log()}")

@@ -1,7 +1,8 @@
 """Answers that no provider documents but every road must carry: `/odd/…`, on each provider's fake.
 
-They need the real credential like any path. Query parameters make them: `bytes`, `chunks`, `gate`
-(a gate's name), `to` (a redirect's target), `framing` (`length`, `chunked` or `close`).
+Also below one segment (`/v1/odd/…`), for providers whose paths the proxy completes. They need the
+real credential like any path. Query parameters make them: `bytes`, `chunks`, `gate` (its name),
+`to` (a redirect's target), `framing` (`length`, `chunked` or `close`).
 
     /odd/json, /odd/sse, /odd/ndjson, /odd/binary       the kinds of body
     /odd/gzip, /odd/gzip-sse                            compressed whatever was asked for
@@ -17,6 +18,7 @@ They need the real credential like any path. Query parameters make them: `bytes`
     /odd/upload                                         length and digest of what came
     /odd/413                                            refuses an upload without reading it
     /odd/early                                          answers before the upload, then reads it
+    /odd/duplex                                         half of the answer before the upload ended
     /odd/reset                                          RST in place of an answer
     /odd/headers                                        unusual but legal head
     /odd/script/{name}                                  whatever `World.script` said, byte by byte
@@ -39,21 +41,22 @@ if TYPE_CHECKING:
     from tests.fakes.server import Exchange
 
 _PERFORMERS: dict[str, Performer] = {}
-_EARLY = {"413", "early", "script-early", "reset-early"}
+_EARLY = {"413", "duplex", "early", "script-early", "reset-early"}
 
 
 def find(request: Request) -> Performer | None:
     """Who performs this path; None when it is not an odd one."""
-    pieces = request.path.split("/")
-    if len(pieces) < 3 or pieces[1] != "odd":
-        return None
-    return _PERFORMERS.get(pieces[2])
+    return _PERFORMERS.get(_words(request)[0])
 
 
 def is_early(request: Request) -> bool:
     """Whether the answer comes before the request's body is read."""
-    pieces = request.path.split("/")
-    return len(pieces) > 2 and pieces[2] in _EARLY
+    return _words(request)[0] in _EARLY
+
+
+def _words(request: Request) -> list[str]:
+    """What follows `/odd/` in the path, by segment; [""] where nothing does."""
+    return request.path.partition("/odd/")[2].split("/")
 
 
 def _odd(name: str) -> Callable[[Performer], Performer]:
@@ -137,7 +140,7 @@ async def _304(exchange: Exchange) -> None:
 
 @_odd("status")
 async def _status(exchange: Exchange) -> None:
-    status = int(exchange.request.path.split("/")[3])
+    status = int(_words(exchange.request)[1])
     fields = [("retry-after", "7")] if status in (429, 503) else []
     body = {"error": {"message": f"fake {status}", "type": "fake", "param": None, "code": None}}
     await exchange.reply(json_reply(body, status, *fields))
@@ -229,7 +232,7 @@ async def _hang(exchange: Exchange) -> None:
     gate = _gate(exchange)
     if gate is None:
         raise ValueError("/odd/hang needs ?gate=")
-    await gate.leave()
+    await exchange.pass_gate(gate)
     await exchange.reply(json_reply({"waited": True}))
 
 
@@ -258,15 +261,27 @@ async def _413(exchange: Exchange) -> None:
     message = "x" * _number(request, "bytes", 100)
     body = {"error": {"message": message, "type": "too_large", "param": None, "code": None}}
     await exchange.reply(json_reply(body, 413))
+    await exchange.flush()
+    # a socket that is closed over unread bytes is reset, and what was sent may be lost with it
+    await exchange.reader.gone()
 
 
 @_odd("early")
 async def _early(exchange: Exchange) -> None:
     await exchange.reply(json_reply({"early": True}))
-    gate = _gate(exchange)
-    if gate is not None:
-        await gate.leave()
     await exchange.read_body()
+
+
+@_odd("duplex")
+async def _duplex(exchange: Exchange) -> None:
+    request = exchange.request
+    request.status = 200
+    head = f"HTTP/1.1 200 OK\r\ndate: {DATE}\r\ncontent-type: text/plain\r\n"
+    await exchange.write(head.encode() + b"transfer-encoding: chunked\r\n\r\n")
+    await exchange.stream((b"listening;",))
+    await exchange.read_body()
+    await exchange.stream((f"heard {request.body_length}".encode(),))
+    await exchange.write(b"0\r\n\r\n")
 
 
 @_odd("reset")
@@ -301,7 +316,7 @@ async def _headers(exchange: Exchange) -> None:
 
 @_odd("script")
 async def _script(exchange: Exchange) -> None:
-    name = exchange.request.path.split("/", 3)[3]
+    name = "/".join(_words(exchange.request)[1:])
     steps = exchange.world.steps(name)
     if not steps:
         await exchange.reply(json_reply({"error": f"no script {name}"}, 404))
@@ -309,7 +324,7 @@ async def _script(exchange: Exchange) -> None:
     exchange.request.status = 1
     for step in steps:
         if isinstance(step, Gate):
-            await step.leave()
+            await exchange.pass_gate(step)
             step.mark_sent()
         elif isinstance(step, bytes):
             await exchange.write(step)

@@ -14,7 +14,7 @@ import h11
 
 from tests.fakes import odd
 from tests.fakes.families import Family
-from tests.fakes.steps import GATE_HEADER
+from tests.fakes.steps import GATE_HEADER, Gate
 from tests.fakes.wire import DATE, KEPT_BYTES, Reply, Request
 
 if TYPE_CHECKING:
@@ -105,6 +105,12 @@ class Reader:
         request.body_sha256 = digest.hexdigest()
         request.raw = self._consumed()
 
+    async def gone(self) -> None:
+        """Returns when the other side has closed. What comes until then is for the next request."""
+        while data := await self._stream.read(_READ_BYTES):
+            self._took(self._line, data)
+            self._feed(data)
+
     def next(self) -> bool:
         """Makes ready for a further request; False when the connection cannot have one."""
         if self._parser.their_state is not h11.DONE:
@@ -141,6 +147,26 @@ class Exchange:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def flush(self) -> None:
+        """Waits until the socket has taken everything."""
+        transport = self.writer.transport
+        transport.set_write_buffer_limits(high=0)
+        await self.writer.drain()
+        transport.set_write_buffer_limits()
+
+    async def pass_gate(self, gate: Gate) -> None:
+        """Waits for leave to send; raises Gone when the other side closes before."""
+        leave = asyncio.ensure_future(gate.leave())
+        gone = asyncio.ensure_future(self.reader.gone())
+        try:
+            await asyncio.wait((leave, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not leave.done():
+                raise Gone
+        finally:
+            for task in (leave, gone):
+                task.cancel()
+            await asyncio.gather(leave, gone, return_exceptions=True)
+
     async def reply(self, reply: Reply) -> None:
         """Sends a well-formed answer; a streamed one through the gate that the request names."""
         request = self.request
@@ -169,7 +195,7 @@ class Exchange:
         gate = self.world.gate(name) if name else None
         for chunk in chunks:
             if gate:
-                await gate.leave()
+                await self.pass_gate(gate)
             await self.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
             self.request.chunks_sent += 1
             if gate:

@@ -187,6 +187,25 @@ class World:
                 raise TimeoutError(f"{len(done())} of {count} requests came within {timeout_s} s")
             return done()
 
+    def wait_recorded(
+        self, count: int, family: str | None = None, since: int = 0, timeout_s: float = 20
+    ) -> list[Request]:
+        """Returns when the heads of so many requests came; raises TimeoutError."""
+
+        def found() -> list[Request]:
+            return [r for r in self._requests[since:] if family in (None, r.family)]
+
+        with self._lock:
+            if not self._lock.wait_for(lambda: len(found()) >= count, timeout_s):
+                raise TimeoutError(f"{len(found())} of {count} heads came within {timeout_s} s")
+            return found()
+
+    def wait_closed(self, connection: int, timeout_s: float = 20) -> bool:
+        """Whether that connection was closed within this time, by either side."""
+        with self._lock:
+            line = self._lines[connection - 1]
+            return self._lock.wait_for(lambda: not line.open, timeout_s)
+
     def lines(self, family: str | None = None) -> list[Line]:
         """Connections, those included that never sent a byte."""
         with self._lock:
@@ -262,7 +281,9 @@ class World:
                 # only `stop` cancels, and asyncio's streams would report it as a failure
                 writer.transport.abort()
             finally:
-                line.open = False
+                with self._lock:
+                    line.open = False
+                    self._lock.notify_all()
 
         context = self._context(certificate)
         server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context, limit=2**20)

@@ -100,7 +100,7 @@ def check_denials(run: Run, outcome: Outcome, proxy: Proxy) -> None:
         line = proxy.wait_for_log(id=found[0])
         if reason == "denied":
             assert (line["status"], line["denied"]) == (401, "invalid_api_key")
-            assert "llamakey_local.env" in text
+            assert "`lmk keys new NAME`" in text
         else:
             assert (line["status"], line["denied"], line["user"]) == (
                 403,

@@ -1,0 +1,440 @@
+"""Answers as they came: each call once straight to the fake and once through the proxy, compared.
+
+Status, reason, header fields in their order and case, and body bytes must be equal. What may differ
+is a connection's own, not the answer's:
+
+- `Connection`, `Keep-Alive`, `Transfer-Encoding`, `Trailer`: hop-by-hop (RFC 9110, 7.6.1), each
+  side has its own connection, and its own framing where the provider's ends by closing;
+- the version: a proxy states its own (RFC 9110, 6.2);
+- 1xx answers and trailers may be dropped (RFC 9110, 15.2 and 6.5.1), whole and without a trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.client import Answer, Closed, Wire
+from tests.conftest import Start
+from tests.fakes import World, odd
+from tests.harness import Mode, Proxy
+
+MIB = 1024 * 1024
+BIG = 200 * MIB
+BIGGER = 6 * MIB
+"""More than the view keeps of a body: up to there it is held for those who look at requests."""
+type Fields = list[tuple[str, str]]
+
+JSON: Fields = [("Content-Type", "application/json")]
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+CREDENTIALS = {
+    "anthropic": "x-api-key",
+    "elevenlabs": "xi-api-key",
+    "gemini": "x-goog-api-key",
+    "vectara": "x-api-key",
+}
+"""Of those that do not take Bearer."""
+
+
+@pytest.fixture(params=["lmk", "mitmdump"])
+def both(request: pytest.FixtureRequest, shared_proxy: Start) -> Proxy:
+    """The proxy, launched in each of its ways."""
+    mode: Mode = request.param
+    return shared_proxy(mode)
+
+
+def credential(provider: str, key: str) -> Fields:
+    header = CREDENTIALS.get(provider)
+    fields = [(header, key)] if header else [("Authorization", f"Bearer {key}")]
+    return [*fields, ("anthropic-version", "2023-06-01")] if provider == "anthropic" else fields
+
+
+def direct(
+    world: World, provider: str, method: str, path: str, fields: Fields, body: bytes
+) -> Answer:
+    context = world.certificates.client_context()
+    with Wire(world.origin(provider), context) as wire:
+        wire.request(method, path, [*credential(provider, world.key(provider)), *fields], body)
+        return wire.answer(method)
+
+
+def through(
+    proxy: Proxy, provider: str, method: str, path: str, fields: Fields, body: bytes
+) -> Answer:
+    with Wire(proxy.url) as wire:
+        key = credential(provider, proxy.local_key)
+        wire.request(method, f"/{provider}{path}", [*key, *fields], body)
+        return wire.answer(method)
+
+
+def assert_same(proxied: Answer, told: Answer) -> None:
+    assert (proxied.status, proxied.reason) == (told.status, told.reason)
+    assert proxied.end_to_end == told.end_to_end
+    assert proxied.body == told.body
+    assert proxied.whole == told.whole
+    assert proxied.trailers in ((), told.trailers)
+
+
+def ask(**more: object) -> bytes:
+    return json.dumps({**CHAT, **more}).encode()
+
+
+DOCUMENTED = [
+    ("openai", "POST", "/v1/chat/completions", ask()),
+    ("openai", "POST", "/v1/chat/completions", ask(stream=True)),
+    ("openai", "POST", "/v1/responses", b'{"model":"m","input":"hi","stream":true}'),
+    ("openai", "GET", "/v1/files/file-1/content", b""),
+    ("openai", "POST", "/v1/audio/speech", b'{"model":"m","input":"hi","voice":"alloy"}'),
+    ("openai", "GET", "/v1/no/such/path", b""),
+    ("openai", "POST", "/v1/chat/completions", b'{"messages":[]}'),
+    ("anthropic", "POST", "/v1/messages", ask(max_tokens=9)),
+    ("anthropic", "POST", "/v1/messages", ask(max_tokens=9, stream=True)),
+    ("anthropic", "POST", "/v1/messages", ask(max_tokens=9, model="fake-429")),
+    ("cohere", "POST", "/v2/chat", ask(stream=True)),
+    ("cohere", "POST", "/v1/chat", b'{"message":"hi","stream":true}'),
+    ("cohere", "GET", "/v1/models?page_token=second", b""),
+    ("gemini", "POST", "/v1beta/models/m:streamGenerateContent?alt=sse", b'{"contents":[]}'),
+    ("gemini", "POST", "/v1beta/models/m:streamGenerateContent", b'{"contents":[]}'),
+    ("vectara", "POST", "/v2/query", b'{"query":"hi","stream_response":true}'),
+    ("replicate", "POST", "/v1/predictions", b'{"version":"v","input":{}}'),
+    ("elevenlabs", "POST", "/v1/text-to-speech/voice-1", b'{"text":"hi"}'),
+    ("ollama", "POST", "/api/chat", ask()),
+    ("hfendpoint", "POST", "/", b'{"inputs":"hi","stream":true}'),
+    ("mistral", "POST", "/v1/embeddings", b'{"model":"m","input":["a"]}'),
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "method", "path", "body"),
+    DOCUMENTED,
+    ids=[f"{provider}-{path}-{n}" for n, (provider, _, path, _) in enumerate(DOCUMENTED)],
+)
+def test_documented_answers(
+    both: Proxy, world: World, provider: str, method: str, path: str, body: bytes
+) -> None:
+    fields = JSON if body else []
+    told = direct(world, provider, method, path, fields, body)
+    assert_same(through(both, provider, method, path, fields, body), told)
+
+
+ODD = [
+    "json",
+    "sse?chunks=50",
+    "ndjson",
+    "gzip",
+    "gzip-sse",
+    "binary?bytes=65536",
+    "204",
+    "304",
+    "trailers",
+    "close-delimited",
+    "http10",
+    "informational?codes=100",
+    "informational?codes=102,103,103",
+    "truncated?framing=length",
+    "truncated?framing=chunked",
+    "headers",
+    "redirect?to=/v1/other",
+    "redirect?to=https://elsewhere.example/&status=307",
+    "download?bytes=3000001",
+    *(f"status/{code}" for code in (400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 529)),
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_odd_answers(both: Proxy, world: World, method: str, name: str) -> None:
+    path = f"/v1/odd/{name}"
+    body = b"some body" if method == "POST" else b""
+    told = direct(world, "openai", method, path, [], body)
+    assert_same(through(both, "openai", method, path, [], body), told)
+
+
+@pytest.mark.parametrize("name", ["json", "sse", "204", "304", "gzip", "status/404"])
+def test_head(both: Proxy, world: World, name: str) -> None:
+    """An answer to HEAD has the head of a GET's and no body; the connection serves on."""
+    told = direct(world, "openai", "HEAD", f"/v1/odd/{name}", [], b"")
+    key = credential("openai", both.local_key)
+    with Wire(both.url) as wire:
+        for _ in range(2):
+            wire.request("HEAD", f"/openai/v1/odd/{name}", key)
+            assert_same(wire.answer("HEAD"), told)
+        wire.request("GET", "/openai/v1/models", key)
+        assert json.loads(wire.answer().body)["object"] == "list"
+
+
+def test_gzip_is_not_touched(both: Proxy, world: World) -> None:
+    """Even a client that did not ask for it gets the provider's compressed bytes."""
+    answer = through(both, "openai", "GET", "/v1/odd/gzip", [("Accept-Encoding", "identity")], b"")
+    assert answer.header("content-encoding") == "gzip"
+    assert json.loads(gzip.decompress(answer.body))["text"].startswith("squeezed")
+
+
+def test_more_than_announced_is_nobodys_answer(both: Proxy, world: World) -> None:
+    """Bytes past an answer's length reach no one, neither this client nor the next."""
+    key = credential("openai", both.local_key)
+    with Wire(both.url) as wire:
+        for _ in range(3):
+            wire.request("GET", "/openai/v1/odd/too-much", key)
+            assert wire.answer().body == b"right"
+        wire.request("GET", "/openai/v1/odd/json", key)
+        assert json.loads(wire.answer().body)["length"] == 0
+
+
+def test_pipelined_answers_keep_their_order(both: Proxy) -> None:
+    """Whatever 1xx, errors and framings are between."""
+    names = ["informational?codes=100,103", "status/404", "sse", "204", "gzip", "json"] * 3
+    with Wire(both.url) as wire:
+        for number, name in enumerate(names):
+            joint = "&" if "?" in name else "?"
+            wire.request("GET", f"/openai/v1/odd/{name}{joint}n={number}", _bearer(both))
+        for number, name in enumerate(names):
+            answer = wire.answer()
+            if name.startswith("informational"):
+                assert json.loads(answer.body)["target"].endswith(f"n={number}")
+            if name.startswith("status"):
+                assert answer.status == 404
+            if name == "204":
+                assert answer.status == 204
+
+
+def test_a_reset_is_an_error_of_the_gateway(both: Proxy) -> None:
+    answer = through(both, "openai", "POST", "/v1/odd/reset", [], b"x")
+    assert answer.status == 502
+    assert json.loads(answer.body)["error"]["code"] == "upstream_unreachable"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_real_key_is_told_to_the_owner(both: Proxy, world: World, status: int) -> None:
+    """The provider's own answer passes unchanged; the log says whose key it refused."""
+    path = f"/v1/odd/status/{status}"
+    told = direct(world, "openai", "GET", path, [], b"")
+    lines = len(both.log())
+    assert_same(through(both, "openai", "GET", path, [], b""), told)
+    line = both.wait_for_log(lines, path=path, status=status)
+    assert "refused the real key" in line["note"]
+
+
+STREAMS = [
+    ("openai", "/v1/chat/completions", ask(stream=True), b'"role": "assistant"'),
+    ("openai", "/v1/audio/speech", b'{"model":"m","input":"hi","voice":"alloy"}', b"\x00\x01\x02"),
+    ("cohere", "/v1/chat", b'{"message":"hi","stream":true}', b'"stream-start"'),
+    ("anthropic", "/v1/messages", ask(max_tokens=9, stream=True), b"event: message_start"),
+    ("openai", "/v1/odd/gzip-sse", b"{}", b"\x1f\x8b"),
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "body", "first"), STREAMS, ids=[path for _, path, _, _ in STREAMS]
+)
+def test_each_chunk_arrives_before_the_next_is_sent(
+    both: Proxy, world: World, provider: str, path: str, body: bytes, first: bytes
+) -> None:
+    """Counted in events: the fake sends a chunk only when the test has the one before."""
+    gate = world.gate(f"{both.port}-{provider}{path}")
+    fields = [*credential(provider, both.local_key), *JSON, ("x-fake-gate", gate.name)]
+    with Wire(both.url) as wire:
+        wire.request("POST", f"/{provider}{path}", fields, body)
+        _, status, _, headers = wire.head()
+        assert (status, gate.sent) == (200, 0)  # the head does not wait for a first chunk
+        pieces: Iterator[bytes] = iter(wire.pieces("POST", status, headers))
+        got = b""
+        for number in range(1, 4):
+            gate.wait_until_waiting()
+            gate.release()
+            # A compressed or binary chunk may come in pieces, or less a tail that begins a key:
+            # something of it is here while the next one still waits for leave.
+            got += next(pieces)
+            gate.wait_until_waiting()
+            assert gate.sent == number
+        assert got.startswith(first) or first in got
+        gate.open()
+        rest = b"".join(pieces)
+    told = direct(world, provider, "POST", path, JSON, body)
+    assert got + rest == told.body
+
+
+def test_an_upload_flows_before_it_is_whole(both: Proxy, world: World) -> None:
+    """A body that no policy reads is on its way while the client still sends it."""
+    since = world.mark()
+    half = b"x" * BIGGER
+    with Wire(both.url) as wire:
+        size = 2 * BIGGER
+        head = f"POST /openai/v1/odd/upload HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\n"
+        head += f"Authorization: Bearer {both.local_key}\r\n\r\n"
+        wire.send(head.encode(), half)
+        seen = world.wait_recorded(1, "openai", since)[0]
+        assert not seen.complete
+        wire.send(half)
+        assert json.loads(wire.answer().body)["length"] == size
+
+
+@pytest.mark.parametrize("size", [100, 20_000_000])
+def test_an_answer_without_reading_the_upload(both: Proxy, world: World, size: int) -> None:
+    """A 413 arrives whole, however long it is, while the upload is still unread."""
+    key = f"Authorization: Bearer {both.local_key}\r\n"
+    with Wire(both.url) as wire:
+        wire.send(f"POST /openai/v1/odd/413?bytes={size} HTTP/1.1\r\nHost: h\r\n{key}".encode())
+        wire.send(f"Content-Length: {500 * MIB}\r\n\r\n".encode(), b"x" * 100_000)
+        answer = wire.answer("POST")
+    assert answer.status == 413
+    assert answer.whole
+    assert len(json.loads(answer.body)["error"]["message"]) == size
+
+
+def test_an_early_answer_is_not_held_by_its_upload(both: Proxy) -> None:
+    """The client has the answer while its upload is still under way."""
+    with Wire(both.url) as wire:
+        head = f"POST /openai/v1/odd/early HTTP/1.1\r\nHost: h\r\nContent-Length: {BIG}\r\n"
+        wire.send(f"{head}Authorization: Bearer {both.local_key}\r\n\r\n".encode())
+        # nobody reads the rest for ever: as SDKs do, read the answer when the pipe breaks
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(b"x" * BIGGER)
+        assert json.loads(wire.answer("POST").body) == {"early": True}
+
+
+def test_both_directions_at_once(both: Proxy) -> None:
+    """An answer that begins while the upload goes on ends neither of the two."""
+    with Wire(both.url) as wire:
+        size = BIGGER + MIB
+        head = f"POST /openai/v1/odd/duplex HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\n"
+        wire.send(f"{head}Authorization: Bearer {both.local_key}\r\n\r\n".encode(), b"x" * BIGGER)
+        _, status, _, headers = wire.head()
+        pieces = iter(wire.pieces("POST", status, headers))
+        got = next(pieces)
+        assert b"listening;".startswith(got)
+        wire.send(b"x" * MIB)
+        got += b"".join(pieces)
+        assert got == f"listening;heard {size}".encode()
+        wire.request("GET", "/openai/v1/models", _bearer(both))
+        assert wire.answer().status == 200
+
+
+class Growth:
+    """How much the proxy's process has grown since this was made."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._processes = [psutil.Process(proxy.process.pid)]
+        self._processes += self._processes[0].children(recursive=True)
+        self._start = self._now()
+        self._most = self._start
+
+    def _now(self) -> int:
+        total = 0
+        for process in self._processes:
+            total += process.memory_info().rss
+        return total
+
+    def look(self) -> None:
+        self._most = max(self._most, self._now())
+
+    @property
+    def mib(self) -> float:
+        return (self._most - self._start) / MIB
+
+
+def test_200_mb_down(both: Proxy, world: World) -> None:
+    """At less than 64 MiB of growth, byte for byte."""
+    warm_up(both)
+    growth = Growth(both)
+    with Wire(both.url) as wire:
+        wire.request("GET", f"/openai/v1/odd/download?bytes={BIG}", _bearer(both))
+        _, status, _, headers = wire.head()
+        digest, length = hashlib.sha256(), 0
+        for piece in wire.pieces("GET", status, headers):
+            digest.update(piece)
+            length += len(piece)
+            growth.look()
+    block = odd.pattern(MIB)
+    told = hashlib.sha256()
+    for _ in range(BIG // MIB):
+        told.update(block)
+    assert (length, digest.digest()) == (BIG, told.digest())
+    assert growth.mib < 64
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_200_mb_up(both: Proxy, world: World, framing: str) -> None:
+    """At less than 64 MiB of growth, byte for byte."""
+    warm_up(both)
+    growth = Growth(both)
+    block = odd.pattern(MIB)
+    told = hashlib.sha256()
+    with Wire(both.url) as wire:
+        head = "POST /openai/v1/odd/upload HTTP/1.1\r\nHost: h\r\n"
+        head += f"Authorization: Bearer {both.local_key}\r\n"
+        chunked = framing == "chunked"
+        head += "Transfer-Encoding: chunked\r\n" if chunked else f"Content-Length: {BIG}\r\n"
+        wire.send(f"{head}\r\n".encode())
+        for _ in range(BIG // MIB):
+            told.update(block)
+            wire.send(*((b"%x\r\n" % len(block), block, b"\r\n") if chunked else (block,)))
+            growth.look()
+        if chunked:
+            wire.send(b"0\r\n\r\n")
+        answer = json.loads(wire.answer("POST").body)
+    assert answer == {"length": BIG, "sha256": told.hexdigest()}
+    assert growth.mib < 64
+
+
+def test_a_reader_that_stands_still_holds_the_provider_back(both: Proxy, world: World) -> None:
+    """The proxy does not fill up with what its client does not take."""
+    warm_up(both)
+    growth = Growth(both)
+    since = world.mark()
+    with Wire(both.url) as wire:
+        wire.request("GET", f"/openai/v1/odd/download?bytes={BIG}", _bearer(both))
+        _, status, _, headers = wire.head()
+        pieces = iter(wire.pieces("GET", status, headers))
+        got = len(next(pieces))
+        # the fake is done only when everything is written, which nobody takes
+        with pytest.raises(TimeoutError):
+            world.wait_for(1, "openai", since, timeout_s=1)
+        growth.look()
+        for piece in pieces:
+            got += len(piece)
+    assert got == BIG
+    assert growth.mib < 64
+
+
+def test_a_client_that_leaves_ends_the_provider_too(both: Proxy, world: World) -> None:
+    since, lines = world.mark(), len(both.log())
+    gate = world.gate(f"left-{both.port}")
+    with Wire(both.url) as wire:
+        fields = [*_bearer(both), *JSON, ("x-fake-gate", gate.name)]
+        wire.request("POST", "/openai/v1/chat/completions", fields, ask(stream=True))
+        gate.wait_until_waiting()
+    line = both.wait_for_log(lines, path="/v1/chat/completions", end="client left")
+    seen = world.requests("openai", since)[-1]
+    assert world.wait_closed(seen.connection)
+    assert line["status"] == 200
+
+
+def test_midway_is_told_by_the_end(both: Proxy, world: World) -> None:
+    """A cut answer is cut for the client too: never a clean end of half an answer."""
+    for framing in ("length", "chunked"):
+        answer = through(both, "openai", "GET", f"/v1/odd/truncated?framing={framing}", [], b"")
+        assert not answer.whole
+        assert answer.body == b"only this"
+    with Wire(both.url) as wire:
+        wire.request("GET", "/openai/v1/odd/truncated?framing=chunked", _bearer(both))
+        wire.head()
+        with pytest.raises(Closed):
+            wire.until(b"0\r\n\r\n")
+
+
+def _bearer(proxy: Proxy) -> Fields:
+    return credential("openai", proxy.local_key)
+
+
+def warm_up(proxy: Proxy) -> None:
+    """What a first request loads is no growth."""
+    for _ in range(3):
+        assert through(proxy, "openai", "GET", "/v1/odd/download?bytes=9000000", [], b"").whole
+        assert through(proxy, "openai", "POST", "/v1/odd/upload", [], b"x" * MIB).status == 200

@@ -26,7 +26,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from llamakey_addon.journey import Visit
 
 
 class LlamaKeyError(Exception):
@@ -75,6 +78,8 @@ class Denied(LlamaKeyError):
         self.message = message
         self.setting = setting
         self.detail = detail
+        self.visit: Visit | None = None
+        """Whose request it is, where that was known before it was refused; for the log."""
         super().__init__(message)
 
     @property

@@ -86,13 +86,17 @@ class Gate:
             user=user,
             body_wanted=endpoint is not None and endpoint.model == "body" and ask.body_length != 0,
         )
-        authorize.allow(visit)  # before a body is read for nothing
-        if not way.provider.ready:
-            raise NotReady(
-                f"{way.provider.entry.name} is not set up on this proxy.",
-                setting=f"providers.{way.provider.id}",
-                detail=way.provider.missing,
-            )
+        try:
+            authorize.allow(visit)  # before a body is read for nothing
+            if not way.provider.ready:
+                raise NotReady(
+                    f"{way.provider.entry.name} is not set up on this proxy.",
+                    setting=f"providers.{way.provider.id}",
+                    detail=way.provider.missing,
+                )
+        except Denied as denied:
+            denied.visit = visit
+            raise
         return visit
 
     def depart(self, visit: Visit, body: Body) -> Grant:
@@ -138,6 +142,7 @@ class Gate:
         up: int = 0,
     ) -> Answer:
         """The denial as an answer in the provider's envelope, and its line in the log."""
+        visit = visit or denied.visit
         provider = self._provider_of(ask, visit)
         answer = denial.answer(denied, provider, ask.id, self.settings.contact, self._envelopes)
         if grant is not None:

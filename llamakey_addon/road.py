@@ -96,8 +96,8 @@ class Rim(Protocol):
     def finish_client(self) -> None:
         """Say that no more bytes come; go on reading."""
 
-    def close_client(self) -> None:
-        """Close once what was written has left."""
+    def close_client(self, *, reset: bool = False) -> None:
+        """Close once what was written has left; `reset` tells the client that it is not whole."""
 
     def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
         """Get a connection, then call `Road.opened` or `Road.unopened`, perhaps at once."""
@@ -135,6 +135,7 @@ class _Exchange:
         "close_after",
         "content",
         "down",
+        "ends_with_connection",
         "first_byte_s",
         "grant",
         "head",
@@ -170,6 +171,7 @@ class _Exchange:
         self.spelled: tuple[bytes, ...] = ()
         self.chunked_out = False
         self.close_after = not head.keep_alive
+        self.ends_with_connection = False
         self.resent = False
         self.first_byte_s: float | None = None
         self.up = self.down = 0
@@ -305,6 +307,8 @@ class Road:
         if x.answer_body.done:
             self._finish(x)
         else:
+            # What was held back as a key's beginning will not become one any more.
+            self._pass(x, x.mask.end())
             self._cut("upstream cut")
 
     @_guarded
@@ -615,7 +619,7 @@ class Road:
         x.answer = head
         x.answer_body = http1.Body(head.length, any_chunks=True)
         if head.length == http1.UNTIL_CLOSE or (head.length == http1.CHUNKED and x.head.http10):
-            x.close_after = True
+            x.close_after = x.ends_with_connection = True
         elif head.length == http1.CHUNKED:
             x.chunked_out = True
             headers += ((b"Transfer-Encoding", b"chunked"),)
@@ -815,7 +819,8 @@ class Road:
             link, x.link = x.link, None
             if link is not None:
                 link.drop()
-        self._close()
+        # an answer that ends with its connection looks whole unless the connection is reset
+        self._close(reset=x is not None and x.answer is not None and x.ends_with_connection)
         if x is not None:
             if x.grant is None and x.visit is not None and x.answer is None:
                 self._gate.abandoned(x.ask, x.visit, why, total_s=self._rim.now() - x.started_s)
@@ -829,10 +834,10 @@ class Road:
         self._expect(_LINGER_S)
         self._rim.finish_client()
 
-    def _close(self) -> None:
+    def _close(self, *, reset: bool = False) -> None:
         self._state = _State.CLOSED
         self._inbox.clear()
-        self._rim.close_client()
+        self._rim.close_client(reset=reset)
 
     def _broke(self, error: BaseException) -> None:
         """An exception on the way is a denial."""

@@ -13,6 +13,8 @@ from the client is paused on its transport, and the handler's own `drain_writers
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -113,7 +115,11 @@ class RoadLayer(layer.Layer):
         self._out.append(commands.CloseTcpConnection(self.context.client, half_close=True))
         self._flush()
 
-    def close_client(self) -> None:
+    def close_client(self, *, reset: bool = False) -> None:
+        if reset and (transport := self._transport()) is not None:
+            # closed without the courtesy of an end: the client's next read fails
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._out.append(commands.CloseConnection(self.context.client))
         self._gone()
         self._flush()

@@ -78,6 +78,7 @@ class Rim:
         self.out = bytearray()
         self._paused = self._finished = self._closed = False
         self.cancelled = 0
+        self.reset = False
         self.time_s = 1000.0
         self.alarm_s: float | None = None
         self.wishes: list[tuple[Upstream, bool]] = []
@@ -101,8 +102,9 @@ class Rim:
     def finish_client(self) -> None:
         self._finished = True
 
-    def close_client(self) -> None:
+    def close_client(self, *, reset: bool = False) -> None:
         self._closed = True
+        self.reset = reset
 
     # methods, since a type checker takes it that attributes stay as they were looked at
 

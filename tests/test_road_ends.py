@@ -167,6 +167,7 @@ def test_a_lost_connection_is_not_the_end_of_an_answer_until_the_end(bench: Benc
     bench.answer(b"HTTP/1.1 200 OK\r\n\r\nhalf")
     bench.end_link(orderly=False)
     assert bench.rim.closed()
+    assert bench.rim.reset, "else what came would look whole"
     assert bench.only_receipt().end == "upstream cut"
 
 

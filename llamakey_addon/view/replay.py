@@ -180,7 +180,7 @@ class _Rim:
     def finish_client(self) -> None:
         self._over.set()
 
-    def close_client(self) -> None:
+    def close_client(self, *, reset: bool = False) -> None:
         self._gone()
 
     def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:

@@ -41,6 +41,11 @@ RECEIPT = Receipt(
 )
 
 
+def with_field(name: str, value: str) -> Receipt:
+    changes: dict[str, Any] = {name: value}
+    return replace(RECEIPT, **changes)
+
+
 def settings(console: bool = False, file: Path | None = None) -> Any:
     return SimpleNamespace(logging=SimpleNamespace(console=console, file=file))
 
@@ -92,7 +97,7 @@ def test_a_denial_and_a_note_for_the_owner_stand_at_the_end():
 @pytest.mark.parametrize("field", ["user", "model", "path", "method", "note"])
 def test_a_client_cannot_forge_a_line_or_speak_to_the_terminal(field, tmp_path):
     nasty = "a\r\nb\x1b[2Jc\x9bd\u202ee\u2028f\ud800g\\n"
-    receipt = replace(RECEIPT, **{field: nasty})
+    receipt = with_field(field, nasty)
     file = tmp_path / "log.jsonl"
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     journal = Journal(settings(console=True, file=file), stream)
@@ -119,7 +124,7 @@ def test_the_query_is_not_shown(tmp_path):
 @pytest.mark.parametrize("field", ["user", "model", "path", "method", "note", "denied", "end"])
 def test_local_keys_are_masked_wherever_they_stand(field, tmp_path):
     key = keys.mint()
-    receipt = replace(RECEIPT, **{field: f"/x/{key.text}/y"})
+    receipt = with_field(field, f"/x/{key.text}/y")
     file = tmp_path / "log.jsonl"
     stream = io.StringIO()
     journal = Journal(settings(console=True, file=file), stream)

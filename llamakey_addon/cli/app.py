@@ -17,6 +17,7 @@ from llamakey_addon.errors import ConfigError, LlamaKeyError
 USAGE_EXIT = 2
 """Exit code for what is written wrong: the command line or config.yaml."""
 
+_VERSION = ("--version", "-V")
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -81,7 +82,7 @@ _Listen = Annotated[
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[
-        bool, typer.Option("--version", "-V", help="Print versions.", is_eager=True)
+        bool, typer.Option(*_VERSION, help="Print versions.", is_eager=True)
     ] = False,
 ) -> None:
     if version:
@@ -256,6 +257,10 @@ def run(arguments: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):
             # A console that cannot spell a bullet shows `?`.
             stream.reconfigure(errors="replace")
+    if arguments and all(argument in _VERSION for argument in arguments):
+        # Before typer, which loads pydantic for any command.
+        sys.stdout.write(f"{_versions()}\n")
+        return 0
     try:
         app(_with_command(arguments), prog_name="lmk")
     except SystemExit as end:
@@ -279,7 +284,7 @@ def run(arguments: Sequence[str]) -> int:
 def _with_command(arguments: Sequence[str]) -> list[str]:
     """`lmk` alone, and `lmk --listen …`, are `lmk serve`."""
     first = arguments[0] if arguments else ""
-    if not first or (first.startswith("-") and first not in ("-h", "--help", "-V", "--version")):
+    if not first or (first.startswith("-") and first not in ("-h", "--help", *_VERSION)):
         return ["serve", *arguments]
     return list(arguments)
 

@@ -15,8 +15,12 @@ URL_VARIABLE = "LLAMAKEY_URL"
 KEY_VARIABLE = "LLAMAKEY_API_KEY"
 
 _KEY = re.compile(rf"{keys.MARK}[0-9A-Za-z-]+")
-_VARIABLE = re.compile(r"^\s*(?:export\s+|\$env:)?([A-Za-z_][A-Za-z0-9_]*)\s*=", re.MULTILINE)
-_URL = re.compile(rf"""^\s*(?:export\s+)?{URL_VARIABLE}\s*=\s*["']?(https?://[^\s"']+)""", re.M)
+# An assignment in any of the shells that `lmk env` writes for, and in JSON.
+_SET = r"""^\s*(?:export\s+|set\s+-gx\s+|\$env:|")?"""
+_VARIABLE = re.compile(rf"""{_SET}([A-Za-z_][A-Za-z0-9_]*)"?(?:\s*[=:]|\s+['"])""", re.MULTILINE)
+_URL = re.compile(
+    rf"""{_SET}{URL_VARIABLE}"?(?:\s*[=:]\s*|\s+)["']?(https?://[^\s"',]+)""", re.MULTILINE
+)
 
 
 def served(providers: Iterable[Provider]) -> list[Provider]:

@@ -6,6 +6,7 @@ start finds it in the file and proves it against the store.
 
 from __future__ import annotations
 
+import errno
 import getpass
 import hmac
 import os
@@ -94,8 +95,8 @@ def make(path: Path, store: Store, content: Callable[[LocalKey], str]) -> LocalK
         key = verified(path, store) or mint(store)
         try:
             beside.finish(content(key))
-        except FileRefused:
-            if key.new:
+        except BaseException:
+            if key.new:  # nobody has seen it
                 store.revoke(key.name)
             raise
     return key
@@ -109,6 +110,8 @@ class _Beside:
 
     def __enter__(self) -> _Beside:
         try:
+            if self._path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "a folder has its name")
             # mkstemp makes it 0600, whatever the umask.
             self._descriptor, self._name = tempfile.mkstemp(
                 prefix=f".{self._path.name}.", dir=self._path.parent

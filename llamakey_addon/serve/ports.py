@@ -73,11 +73,11 @@ def _explain(listen: Listen, error: OSError) -> str:
             who = holder(listen.port)
             if is_llamakey(listen):
                 return (
-                    f"A LlamaKey serves on {listen} already{f' ({who})' if who else ''}. "
+                    f"Port {listen.port} is in use by a LlamaKey{f', {who}' if who else ''}. "
                     f"Use that one, stop it, or start this one elsewhere: lmk serve {other}"
                 )
             return (
-                f"Port {listen.port} is taken{f' by {who}' if who else ''}. "
+                f"Port {listen.port} is taken: it is in use by {who or 'another process'}. "
                 f"Stop what holds it, or choose another port: lmk serve {other}"
             )
         case errno.EACCES:

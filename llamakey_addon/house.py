@@ -15,7 +15,8 @@ from typing import Any
 from llamakey_addon.config import Settings
 from llamakey_addon.gate import Gate, Journal
 from llamakey_addon.journey import Ask
-from llamakey_addon.road import Look, Road
+from llamakey_addon.rim import Look
+from llamakey_addon.road import Road
 from llamakey_addon.store import Store
 from llamakey_addon.upstream import Pool
 

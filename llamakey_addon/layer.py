@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from mitmproxy.proxy import commands, events, layer
 
 from llamakey_addon.journey import Ask, Upstream
-from llamakey_addon.road import Look, Road
+from llamakey_addon.rim import Look
+from llamakey_addon.road import Road
 from llamakey_addon.upstream import Wish
 
 if TYPE_CHECKING:

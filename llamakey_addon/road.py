@@ -21,10 +21,10 @@ import functools
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Concatenate, Final, Protocol
+from dataclasses import replace
+from typing import Concatenate, Final
 
-from llamakey_addon import http1
+from llamakey_addon import framing, http1
 from llamakey_addon.errors import (
     BadRequest,
     BodyTooLarge,
@@ -35,81 +35,17 @@ from llamakey_addon.errors import (
     UpstreamFault,
     UpstreamTimeout,
 )
+from llamakey_addon.exchange import Exchange
 from llamakey_addon.gate import Gate
-from llamakey_addon.journey import Answer, Ask, Body, Grant, Headers, Upstream, Usage, Visit
-from llamakey_addon.mask import KeyInAnswer, Mask, NoMask, forms, mask_all, mask_for
+from llamakey_addon.journey import Answer, Ask, Body, Usage, Visit
+from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
+from llamakey_addon.rim import Link, Look, Rim, Seen
 
 _PIPELINE_BYTES: Final = 64 * 1024
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_S: Final = 2.0
 _JOIN_BYTES: Final = 64 * 1024
 _NEVER_S: Final = 1e9
-
-
-class Link(Protocol):
-    """A connection to an upstream, lent to one exchange."""
-
-    reused: bool
-
-    def write(self, data: bytes) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def give_back(self) -> None:
-        """The exchange is over and left the connection clean."""
-
-    def drop(self) -> None:
-        """Close it now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What those who look made of a request."""
-
-    ask: Ask
-    content: bytes | None
-    """None while the body streams."""
-    edited: bool = False
-    answer: Answer | None = None
-    """Set where an addon answers in the provider's place."""
-    killed: bool = False
-
-
-class Look(Protocol):
-    """Somebody watches this exchange. The methods never raise and never wait."""
-
-    def asked(self, visit: Visit, content: bytes | None) -> None:
-        """Run the hooks of the request; then call `Road.looked` or `Road.look_failed`."""
-
-    def uploaded(self, data: bytes) -> None: ...
-    def answered(self, status: int, reason: bytes, headers: Headers) -> None: ...
-    def piece(self, data: bytes) -> None: ...
-    def ended(self, usage: Usage) -> None: ...
-    def refused(self, ask: Ask, answer: Answer) -> None: ...
-
-
-class Rim(Protocol):
-    """What is around a road: sockets, timers, and those who look."""
-
-    def to_client(self, data: bytes) -> None: ...
-    def pause_client(self) -> None: ...
-    def resume_client(self) -> None: ...
-    def finish_client(self) -> None:
-        """Say that no more bytes come; go on reading."""
-
-    def close_client(self, *, reset: bool = False) -> None:
-        """Close once what was written has left; `reset` tells the client that it is not whole."""
-
-    def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
-        """Get a connection, then call `Road.opened` or `Road.unopened`, perhaps at once."""
-
-    def cancel_upstream(self) -> None: ...
-    def now(self) -> float:
-        """Monotonic seconds."""
-
-    def wake_at(self, when_s: float) -> None:
-        """Call `Road.tick` then; replaces an earlier wish."""
-
-    def watch(self, ask: Ask) -> Look | None: ...
 
 
 class _State(enum.Enum):
@@ -121,60 +57,6 @@ class _State(enum.Enum):
     ANSWER = enum.auto()
     LINGER = enum.auto()
     CLOSED = enum.auto()
-
-
-class _Exchange:
-    """One request and its answer."""
-
-    __slots__ = (
-        "answer",
-        "answer_body",
-        "ask",
-        "body",
-        "chunked_out",
-        "close_after",
-        "content",
-        "down",
-        "ends_with_connection",
-        "first_byte_s",
-        "grant",
-        "head",
-        "head_bytes",
-        "link",
-        "look",
-        "mask",
-        "parts",
-        "resent",
-        "spelled",
-        "started_s",
-        "up",
-        "visit",
-        "window",
-    )
-
-    def __init__(self, ask: Ask, head: http1.RequestHead, now_s: float) -> None:
-        self.ask = ask
-        self.head = head
-        self.started_s = now_s
-        self.visit: Visit | None = None
-        self.grant: Grant | None = None
-        self.look: Look | None = None
-        self.link: Link | None = None
-        self.body = http1.Body(head.length)
-        self.parts: list[bytes] = []
-        self.window = 0  # bytes of a body that are kept for judging
-        self.content: bytes | None = None
-        self.answer: http1.AnswerHead | None = None
-        self.answer_body = http1.Body(0)
-        self.head_bytes = bytearray()
-        self.mask: Mask = NoMask()
-        self.spelled: tuple[bytes, ...] = ()
-        self.chunked_out = False
-        self.close_after = not head.keep_alive
-        self.ends_with_connection = False
-        self.resent = False
-        self.first_byte_s: float | None = None
-        self.up = self.down = 0
 
 
 def _guarded[**P](
@@ -208,7 +90,7 @@ class Road:
         self._searched = 0
         self._blank = False
         self._state = _State.HEAD
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
         self._served = 0
         self._reading = True
         self._client_full = False
@@ -439,7 +321,7 @@ class Road:
             method=head.method,
             target=head.target,
             headers=head.headers,
-            body_length=None if head.length == http1.CHUNKED else head.length,
+            body_length=None if head.length == framing.CHUNKED else head.length,
         )
         x = self._begin(ask, head, self._rim.watch(ask))
         self._arrive(x)
@@ -456,13 +338,13 @@ class Road:
                 self._rim.to_client(b"HTTP/1.1 100 Continue\r\n\r\n")
         return True
 
-    def _begin(self, ask: Ask, head: http1.RequestHead, look: Look | None) -> _Exchange:
-        x = self._exchange = _Exchange(ask, head, self._rim.now())
+    def _begin(self, ask: Ask, head: http1.RequestHead, look: Look | None) -> Exchange:
+        x = self._exchange = Exchange(ask, head, self._rim.now())
         x.look = look
         self._deadline_s = _NEVER_S
         return x
 
-    def _arrive(self, x: _Exchange) -> None:
+    def _arrive(self, x: Exchange) -> None:
         """Where to, and who; leaves no exchange where it ends here."""
         limits = self._gate.limits
         try:
@@ -491,7 +373,7 @@ class Road:
         assert x is not None
         try:
             piece = x.body.read(data)
-        except http1.FramingError as error:
+        except framing.FramingError as error:
             if x.link is not None:
                 x.link.drop()
                 x.link = None
@@ -510,10 +392,10 @@ class Road:
         else:
             self._upload(x, piece)
 
-    def _read_all(self, x: _Exchange) -> None:
+    def _read_all(self, x: Exchange) -> None:
         self._judge(x, x.parts[0] if len(x.parts) == 1 else b"".join(x.parts))
 
-    def _judge(self, x: _Exchange, content: bytes | None) -> None:
+    def _judge(self, x: Exchange, content: bytes | None) -> None:
         assert x.visit is not None
         if x.look is None:
             self._depart(x, x.visit, content)
@@ -522,7 +404,7 @@ class Road:
             self._deadline_s = _NEVER_S
             x.look.asked(x.visit, content)
 
-    def _depart(self, x: _Exchange, visit: Visit, content: bytes | None) -> None:
+    def _depart(self, x: Exchange, visit: Visit, content: bytes | None) -> None:
         grant = self._gate.depart(visit, Body(content))
         x.grant = grant
         x.content = content
@@ -531,7 +413,7 @@ class Road:
         self._deadline_s = _NEVER_S  # the pool has its own
         self._rim.open_upstream(grant.upstream, fresh=False)
 
-    def _send(self, x: _Exchange, link: Link) -> None:
+    def _send(self, x: Exchange, link: Link) -> None:
         """The one place where a real key becomes bytes."""
         grant = x.grant
         assert grant is not None
@@ -545,7 +427,7 @@ class Road:
             headers.append((place.header.encode("ascii"), value.encode("ascii")))
             x.spelled = forms(key)
         content = x.content
-        if content is None and x.head.length == http1.CHUNKED:
+        if content is None and x.head.length == framing.CHUNKED:
             headers.append((b"Transfer-Encoding", b"chunked"))
         else:
             length = x.head.length if content is None else len(content)
@@ -573,24 +455,24 @@ class Road:
         self._expect(self._gate.limits.body_timeout_s)
         self._upload(x, early)
 
-    def _upload(self, x: _Exchange, piece: bytes) -> None:
+    def _upload(self, x: Exchange, piece: bytes) -> None:
         link = x.link
         if link is None:
             return
         if piece:
             x.up += len(piece)
-            link.write(http1.chunk(piece) if x.head.length == http1.CHUNKED else piece)
+            link.write(framing.chunk(piece) if x.head.length == framing.CHUNKED else piece)
             if x.look is not None:
                 x.look.uploaded(piece)
         if x.body.done:
-            if x.head.length == http1.CHUNKED:
-                link.write(http1.last_chunk([]))
+            if x.head.length == framing.CHUNKED:
+                link.write(framing.last_chunk([]))
             self._state = _State.ANSWER
             self._expect(self._gate.limits.answer_timeout_s)
 
     # ── answer ────────────────────────────────────────────────────────────────────────────────
 
-    def _take_answer_head(self, x: _Exchange) -> bytes | None:
+    def _take_answer_head(self, x: Exchange) -> bytes | None:
         """Pass the answer's head on once it is whole; the bytes that follow it, or None."""
         assert x.grant is not None
         limits = self._gate.limits
@@ -617,10 +499,10 @@ class Road:
         if x.spelled:
             headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
         x.answer = head
-        x.answer_body = http1.Body(head.length, any_chunks=True)
-        if head.length == http1.UNTIL_CLOSE or (head.length == http1.CHUNKED and x.head.http10):
+        x.answer_body = framing.Body(head.length, any_chunks=True)
+        if head.length == framing.UNTIL_CLOSE or (head.length == framing.CHUNKED and x.head.http10):
             x.close_after = x.ends_with_connection = True
-        elif head.length == http1.CHUNKED:
+        elif head.length == framing.CHUNKED:
             x.chunked_out = True
             headers += ((b"Transfer-Encoding", b"chunked"),)
         if self._gate.draining:
@@ -637,14 +519,14 @@ class Road:
         x.head_bytes.clear()
         return rest
 
-    def _take_answer(self, x: _Exchange, data: bytes) -> None:
+    def _take_answer(self, x: Exchange, data: bytes) -> None:
         body = x.answer_body
         if body.done:
             body.rest = data  # more than the answer: the connection is not clean
         else:
             try:
                 piece = body.read(data)
-            except http1.FramingError:
+            except framing.FramingError:
                 self._cut("upstream's framing is broken")
                 return
             try:
@@ -656,20 +538,20 @@ class Road:
         if body.done:
             self._finish(x)
 
-    def _pass(self, x: _Exchange, piece: bytes) -> None:
+    def _pass(self, x: Exchange, piece: bytes) -> None:
         if not piece:
             return
         x.down += len(piece)
-        self._rim.to_client(http1.chunk(piece) if x.chunked_out else piece)
+        self._rim.to_client(framing.chunk(piece) if x.chunked_out else piece)
         if x.look is not None:
             x.look.piece(piece)
 
-    def _finish(self, x: _Exchange) -> None:
+    def _finish(self, x: Exchange) -> None:
         """The answer is complete."""
         self._pass(x, x.mask.end())
         if x.chunked_out:
             trailers = [mask_all(line, x.spelled) for line in x.answer_body.trailers]
-            self._rim.to_client(http1.last_chunk(trailers))
+            self._rim.to_client(framing.last_chunk(trailers))
         link, x.link = x.link, None
         assert x.answer is not None
         if link is not None:
@@ -680,7 +562,7 @@ class Road:
         self._end(x, "complete")
         self._next(x)
 
-    def _next(self, x: _Exchange) -> None:
+    def _next(self, x: Exchange) -> None:
         """After an answer: the next request, or the end."""
         self._exchange = None
         if not x.body.done:
@@ -699,7 +581,7 @@ class Road:
 
     # ── ends ──────────────────────────────────────────────────────────────────────────────────
 
-    def _end(self, x: _Exchange, end: str) -> None:
+    def _end(self, x: Exchange, end: str) -> None:
         """Book what happened, once. A failure here cannot change what was sent."""
         grant, x.grant = x.grant, None
         usage = Usage(
@@ -735,7 +617,7 @@ class Road:
             method="?",
             target="",
             headers=(),
-            length=http1.UNTIL_CLOSE,
+            length=framing.UNTIL_CLOSE,
             keep_alive=False,
             http10=False,
             expects_continue=False,
@@ -764,7 +646,7 @@ class Road:
         self._gate.answer_here(x.ask, x.visit, answer, why, total_s=self._rim.now() - x.started_s)
         self._write_answer(x, answer)
 
-    def _write_answer(self, x: _Exchange, answer: Answer) -> None:
+    def _write_answer(self, x: Exchange, answer: Answer) -> None:
         x.close_after = x.close_after or not x.body.done or self._gate.draining
         headers = answer.headers
         if answer.status not in (204, 304):

@@ -15,7 +15,8 @@ from llamakey_addon.errors import Denied
 from llamakey_addon.gate import Gate
 from llamakey_addon.journey import Ask, Receipt, Upstream
 from llamakey_addon.keys import mint
-from llamakey_addon.road import Look, Road
+from llamakey_addon.rim import Look
+from llamakey_addon.road import Road
 from llamakey_addon.store import Store, open_store
 
 REAL = "sk-real-canary-Zq83-0123456789-abcdefghij"

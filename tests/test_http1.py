@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llamakey_addon import http1
+from llamakey_addon import framing, http1
 from llamakey_addon.errors import (
     BadRequest,
     Denied,
@@ -80,8 +80,8 @@ def test_keep_alive(line: bytes, headers: tuple[bytes, ...], keep_alive: bool) -
         ((b"Content-Length: 17",), 17),
         ((b"Content-Length: \t17\t ",), 17),
         ((b"content-length:000017",), 17),
-        ((b"Transfer-Encoding: chunked",), http1.CHUNKED),
-        ((b"transfer-encoding:Chunked ",), http1.CHUNKED),
+        ((b"Transfer-Encoding: chunked",), framing.CHUNKED),
+        ((b"transfer-encoding:Chunked ",), framing.CHUNKED),
     ],
 )
 def test_how_a_body_is_framed(headers: tuple[bytes, ...], length: int) -> None:
@@ -429,8 +429,8 @@ def answer(
     ("status", "lines", "method", "length", "keep_alive"),
     [
         (b"HTTP/1.1 200 OK", (b"Content-Length: 5",), "GET", 5, True),
-        (b"HTTP/1.1 200 OK", (b"Transfer-Encoding: chunked",), "GET", http1.CHUNKED, True),
-        (b"HTTP/1.1 200 OK", (), "GET", http1.UNTIL_CLOSE, False),
+        (b"HTTP/1.1 200 OK", (b"Transfer-Encoding: chunked",), "GET", framing.CHUNKED, True),
+        (b"HTTP/1.1 200 OK", (), "GET", framing.UNTIL_CLOSE, False),
         (b"HTTP/1.1 200 OK", (b"Content-Length: 5",), "HEAD", 0, True),
         (b"HTTP/1.1 200 OK", (b"Transfer-Encoding: chunked",), "HEAD", 0, True),
         (b"HTTP/1.1 200 OK", (), "HEAD", 0, True),

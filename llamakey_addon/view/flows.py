@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from llamakey_addon.house import House, Watcher
     from llamakey_addon.journey import Ask
-    from llamakey_addon.road import Look, Road
+    from llamakey_addon.rim import Look
+    from llamakey_addon.road import Road
 
 
 def watcher_for(master: Master, house: House) -> Watcher:

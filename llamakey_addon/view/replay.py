@@ -19,7 +19,8 @@ from mitmproxy.utils import asyncio_utils
 
 from llamakey_addon.errors import Denied
 from llamakey_addon.journey import Ask, Headers, Upstream
-from llamakey_addon.road import Look, Road
+from llamakey_addon.rim import Look
+from llamakey_addon.road import Road
 from llamakey_addon.upstream import Wish
 from llamakey_addon.view.cover import reread
 from llamakey_addon.view.roadflow import RoadFlow

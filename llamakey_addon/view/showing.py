@@ -26,7 +26,8 @@ from mitmproxy.proxy.layers.http._hooks import (
 
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Answer, Ask, Headers, Usage, Visit
-from llamakey_addon.road import Road, Seen
+from llamakey_addon.rim import Seen
+from llamakey_addon.road import Road
 from llamakey_addon.view import roadflow
 from llamakey_addon.view.cover import Cover
 from llamakey_addon.view.dispatch import cancelled, fire
@@ -102,6 +103,7 @@ class Showing:
         """Set when the last hook has been called."""
         self._streams = False
         self._asked = False
+        self._was_held = False
         self._spoken: http.Response | None = None
         self._over = False
         self._steps: deque[Callable[[], Awaitable[None]]] = deque()
@@ -232,7 +234,8 @@ class Showing:
         error = await fire(self._master, hook, self._flow)
         if error is not None:
             raise error
-        if not self._over:
+        if self._flow.intercepted and not self._over:
+            self._was_held = True
             await self._flow.held()
 
     def _read(
@@ -257,7 +260,8 @@ class Showing:
         )
         body = request.data.content
         if now == first and body == shown:
-            return Seen(self._ask, content)
+            # Who was held is judged anew: the key may have been revoked meanwhile.
+            return Seen(self._ask, content, edited=self._was_held)
         if content is None and body is not None:
             raise BadRequest(
                 "Somebody who looks at this proxy's flows edited the body of a request that "

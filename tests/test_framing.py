@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llamakey_addon import http1
+from llamakey_addon import framing
 
 CHUNKS = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
 EXTENSIONS = st.sampled_from([b"", b";a", b';a="b"', b" ; a=b", b"\t"])
@@ -29,7 +29,7 @@ def encode(chunks: list[bytes], extension: bytes, trailers: list[bytes]) -> byte
     return out + b"0\r\n" + b"".join(line + b"\r\n" for line in trailers) + b"\r\n"
 
 
-def read(body: http1.Body, pieces: list[bytes]) -> tuple[bytes, bytes]:
+def read(body: framing.Body, pieces: list[bytes]) -> tuple[bytes, bytes]:
     """The body's bytes, and what followed it."""
     out, rest = bytearray(), bytearray()
     for piece in pieces:
@@ -48,7 +48,7 @@ def read(body: http1.Body, pieces: list[bytes]) -> tuple[bytes, bytes]:
     cuts=st.lists(st.integers(0, 99), max_size=8),
 )
 def test_a_body_with_a_length(content: bytes, rest: bytes, cuts: list[int]) -> None:
-    body = http1.Body(len(content))
+    body = framing.Body(len(content))
     assert read(body, in_pieces(content + rest, cuts)) == (content, rest)
     assert body.done
     assert body.size == len(content)
@@ -66,7 +66,7 @@ def test_a_body_with_a_length(content: bytes, rest: bytes, cuts: list[int]) -> N
 def test_a_chunked_body_in_any_pieces(
     chunks: list[bytes], extension: bytes, trailers: list[bytes], rest: bytes, cuts: list[int]
 ) -> None:
-    body = http1.Body(http1.CHUNKED)
+    body = framing.Body(framing.CHUNKED)
     wire = encode(chunks, extension, trailers) + rest
     assert read(body, in_pieces(wire, cuts)) == (b"".join(chunks), rest)
     assert body.done
@@ -77,17 +77,17 @@ def test_a_chunked_body_in_any_pieces(
 def test_every_single_cut_of_a_chunked_body() -> None:
     wire = encode([b"hello", b"w" * 20], b";x", [b"A: b"])
     for cut in range(len(wire) + 1):
-        body = http1.Body(http1.CHUNKED)
+        body = framing.Body(framing.CHUNKED)
         assert read(body, [wire[:cut], wire[cut:]]) == (b"hello" + b"w" * 20, b"")
         assert body.done
         assert body.trailers == [b"A: b"]
-    body = http1.Body(http1.CHUNKED)
+    body = framing.Body(framing.CHUNKED)
     assert read(body, [wire[i : i + 1] for i in range(len(wire))])[0] == b"hello" + b"w" * 20
     assert body.done
 
 
 def test_a_body_until_the_end() -> None:
-    body = http1.Body(http1.UNTIL_CLOSE)
+    body = framing.Body(framing.UNTIL_CLOSE)
     assert body.read(b"abc") == b"abc"
     assert body.read(b"") == b""
     body.end()
@@ -95,9 +95,9 @@ def test_a_body_until_the_end() -> None:
     assert body.size == 3
 
 
-@pytest.mark.parametrize("length", [5, http1.CHUNKED])
+@pytest.mark.parametrize("length", [5, framing.CHUNKED])
 def test_the_end_completes_no_other_body(length: int) -> None:
-    body = http1.Body(length)
+    body = framing.Body(length)
     body.read(b"1" if length == 5 else b"5\r\nabc")
     body.end()
     assert not body.done
@@ -142,22 +142,22 @@ def test_the_end_completes_no_other_body(length: int) -> None:
 )
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 def test_broken_chunks(wire: bytes, size: int) -> None:
-    body = http1.Body(http1.CHUNKED)
-    with pytest.raises(http1.FramingError):
+    body = framing.Body(framing.CHUNKED)
+    with pytest.raises(framing.FramingError):
         read(body, [wire[start : start + size] for start in range(0, len(wire), size)])
     assert not body.done
 
 
 def test_tiny_chunks_are_bounded() -> None:
     """6 MB as one-byte chunks cost ten seconds elsewhere; here they end soon."""
-    body = http1.Body(http1.CHUNKED)
-    with pytest.raises(http1.FramingError, match="tiny"):
+    body = framing.Body(framing.CHUNKED)
+    with pytest.raises(framing.FramingError, match="tiny"):
         read(body, [b"1\r\nx\r\n" * 1000] * 6000)
     assert body.size < 12_000
 
 
 def test_chunks_of_a_usual_size_are_not() -> None:
-    body = http1.Body(http1.CHUNKED)
+    body = framing.Body(framing.CHUNKED)
     for _ in range(40):
         body.read(b"10\r\n0123456789abcdef\r\n" * 1000)
     assert body.size == 640_000
@@ -174,10 +174,10 @@ def test_chunks_of_a_usual_size_are_not() -> None:
 )
 def test_h11_reads_every_chunked_body_that_is_taken_as_we_do(data: list[bytes]) -> None:
     wire = b"".join(data) + b"\r\n0\r\n\r\n"
-    body = http1.Body(http1.CHUNKED)
+    body = framing.Body(framing.CHUNKED)
     try:
         content = body.read(wire)
-    except http1.FramingError:
+    except framing.FramingError:
         return
     if not body.done:
         return
@@ -200,8 +200,8 @@ def test_h11_reads_every_chunked_body_that_is_taken_as_we_do(data: list[bytes]) 
     trailers=st.sampled_from([[], [b"X: a"]]),
 )
 def test_what_is_written_is_read(pieces: list[bytes], trailers: list[bytes]) -> None:
-    wire = b"".join(map(http1.chunk, pieces)) + http1.last_chunk(trailers)
-    body = http1.Body(http1.CHUNKED)
+    wire = b"".join(map(framing.chunk, pieces)) + framing.last_chunk(trailers)
+    body = framing.Body(framing.CHUNKED)
     assert body.read(wire) == b"".join(pieces)
     assert body.done
     assert body.trailers == trailers

@@ -1,0 +1,62 @@
+"""One request and its answer, while they are on the road."""
+
+from __future__ import annotations
+
+from llamakey_addon import framing, http1
+from llamakey_addon.journey import Ask, Grant, Visit
+from llamakey_addon.mask import Mask, NoMask
+from llamakey_addon.rim import Link, Look
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "answer",
+        "answer_body",
+        "ask",
+        "body",
+        "chunked_out",
+        "close_after",
+        "content",
+        "down",
+        "ends_with_connection",
+        "first_byte_s",
+        "grant",
+        "head",
+        "head_bytes",
+        "link",
+        "look",
+        "mask",
+        "parts",
+        "resent",
+        "spelled",
+        "started_s",
+        "up",
+        "visit",
+        "window",
+    )
+
+    def __init__(self, ask: Ask, head: http1.RequestHead, now_s: float) -> None:
+        self.ask = ask
+        self.head = head
+        self.started_s = now_s
+        self.visit: Visit | None = None
+        self.grant: Grant | None = None
+        self.look: Look | None = None
+        self.link: Link | None = None
+        self.body = framing.Body(head.length)
+        self.parts: list[bytes] = []
+        self.window = 0  # bytes of a body that are kept for judging
+        self.content: bytes | None = None
+        self.answer: http1.AnswerHead | None = None
+        self.answer_body = framing.Body(0)
+        self.head_bytes = bytearray()
+        self.mask: Mask = NoMask()
+        self.spelled: tuple[bytes, ...] = ()
+        self.chunked_out = False
+        self.close_after = not head.keep_alive
+        self.ends_with_connection = False
+        self.resent = False
+        self.first_byte_s: float | None = None
+        self.up = self.down = 0

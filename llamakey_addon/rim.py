@@ -1,0 +1,74 @@
+"""What is around a road: sockets, timers, connections to providers, and those who look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from llamakey_addon.journey import Answer, Ask, Headers, Upstream, Usage, Visit
+
+
+class Link(Protocol):
+    """A connection to an upstream, lent to one exchange."""
+
+    reused: bool
+
+    def write(self, data: bytes) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def give_back(self) -> None:
+        """The exchange is over and left the connection clean."""
+
+    def drop(self) -> None:
+        """Close it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What those who look made of a request."""
+
+    ask: Ask
+    content: bytes | None
+    """None while the body streams."""
+    edited: bool = False
+    answer: Answer | None = None
+    """Set where an addon answers in the provider's place."""
+    killed: bool = False
+
+
+class Look(Protocol):
+    """Somebody watches this exchange. The methods never raise and never wait."""
+
+    def asked(self, visit: Visit, content: bytes | None) -> None:
+        """Run the hooks of the request; then call `Road.looked` or `Road.look_failed`."""
+
+    def uploaded(self, data: bytes) -> None: ...
+    def answered(self, status: int, reason: bytes, headers: Headers) -> None: ...
+    def piece(self, data: bytes) -> None: ...
+    def ended(self, usage: Usage) -> None: ...
+    def refused(self, ask: Ask, answer: Answer) -> None: ...
+
+
+class Rim(Protocol):
+    """What is around a road: sockets, timers, and those who look."""
+
+    def to_client(self, data: bytes) -> None: ...
+    def pause_client(self) -> None: ...
+    def resume_client(self) -> None: ...
+    def finish_client(self) -> None:
+        """Say that no more bytes come; go on reading."""
+
+    def close_client(self, *, reset: bool = False) -> None:
+        """Close once what was written has left; `reset` tells the client that it is not whole."""
+
+    def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
+        """Get a connection, then call `Road.opened` or `Road.unopened`, perhaps at once."""
+
+    def cancel_upstream(self) -> None: ...
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def wake_at(self, when_s: float) -> None:
+        """Call `Road.tick` then; replaces an earlier wish."""
+
+    def watch(self, ask: Ask) -> Look | None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mitmproxy import connection, flow, http
@@ -24,6 +25,8 @@ class RoadFlow(http.HTTPFlow):
 
     key_id: str = ""
     """Id of the local key that sent it, once that has verified."""
+    on_kill: Callable[[], None] | None = None
+    """Called when somebody kills it, while it runs."""
     request_cut: bool = False
     """The request's body was larger than what is kept of it."""
 
@@ -40,6 +43,8 @@ class RoadFlow(http.HTTPFlow):
         # mitmproxy leaves whoever waits for a resume waiting.
         if self._resume_event is not None:
             self._resume_event.set()
+        if self.on_kill is not None:
+            self.on_kill()
 
     def copy(self) -> RoadFlow:
         """A duplicate, with an id of its own; it runs as the same key when it is replayed."""

@@ -98,11 +98,13 @@ class Showing:
         self._down = _Record(limit)
         self._flow = flow or roadflow.new(ask, client, self._cover.target, self._cover.headers)
         self._flow.note(request=ask.id)
+        self._flow.on_kill = self._killed
         self._replayed = flow is not None
         self.shown = asyncio.Event()
         """Set when the last hook has been called."""
         self._streams = False
         self._asked = False
+        self._told = False
         self._was_held = False
         self._spoken: http.Response | None = None
         self._over = False
@@ -124,8 +126,6 @@ class Showing:
 
     def piece(self, data: bytes) -> None:
         self._down.add(data)
-        if self._flow.killed and not self._over:
-            asyncio.get_running_loop().call_soon(self._cut)
 
     def ended(self, usage: Usage) -> None:
         self._end()
@@ -168,6 +168,7 @@ class Showing:
             self._running = False
             if self._over:
                 self._flow.live = False
+                self._flow.on_kill = None
                 self.shown.set()
 
     async def _nothing(self) -> None:
@@ -178,9 +179,9 @@ class Showing:
         self._over = True
         self._flow.let_go()
 
-    def _cut(self) -> None:
-        """Somebody killed the flow while its answer passes."""
-        if not self._over:
+    def _killed(self) -> None:
+        """Somebody killed the flow: `Seen` says so, or it is too late for that and it is cut."""
+        if self._told and not self._over:
             self._road.client_closed()
 
     # ── request ───────────────────────────────────────────────────────────────────────────────
@@ -200,6 +201,7 @@ class Showing:
     def _tell(self, seen: Seen | BaseException) -> None:
         if self._over:
             return  # the client has left meanwhile
+        self._told = True
         if isinstance(seen, BaseException):
             self._road.look_failed(seen)
         else:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.client import Answer, Closed, Wire
 from tests.fakes import Request, World
-from tests.harness import Proxy
+from tests.harness import Proxy, revoke
 from tests.view.conftest import CHAT, CHAT_PATH, Caller
 from tests.view.page import Page, begun, marked
 
@@ -231,16 +231,20 @@ def test_a_client_that_leaves_is_held_no_more(
     assert upstream() == []
 
 
-def test_a_key_revoked_while_its_request_is_held_and_edited_is_refused(
-    call: Caller, page: Page, watched: Proxy, upstream: Callable[[], list[Request]]
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_key_revoked_while_its_request_is_held_is_refused(
+    call: Caller,
+    page: Page,
+    watched: Proxy,
+    upstream: Callable[[], list[Request]],
+    edited: bool,
 ) -> None:
-    from tests.harness import revoke
-
     key = watched.mint("carol")
     running = Later(call, key=key, meddle="request hold")
     flow = _held(page, call)
     revoke(watched.home, key)
-    page.do("PUT", f"/flows/{flow['id']}", {"request": {"method": "PUT"}})
+    if edited:
+        page.do("PUT", f"/flows/{flow['id']}", {"request": {"method": "PUT"}})
     page.do("POST", f"/flows/{flow['id']}/resume")
     answer = running.result()
     assert answer is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -106,6 +107,7 @@ class Lmk:
         )
         os.close(side)
         text = ""
+        decoder = codecs.getincrementaldecoder("utf-8")()
         end_s = time.monotonic() + WAIT_S
         stopped = False
         try:
@@ -120,7 +122,7 @@ class Lmk:
                     raise
                 if not data:
                     break
-                text += data.decode("utf-8", "replace")
+                text += decoder.decode(data)
                 if until and until in text and not stopped:
                     stopped = True
                     process.send_signal(signal.SIGINT)

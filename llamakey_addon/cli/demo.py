@@ -94,7 +94,7 @@ def demo() -> int:
     showing.prose("Starting a fake provider over TLS, and the proxy in front of it …", sys.stdout)
     program = SDK_PROGRAM if sdk else PLAIN_PROGRAM
     started_s = time.monotonic()
-    seen = _play(program)
+    seen = play(program)
     from llamakey_addon.cli import demo_show
 
     demo_show.show(program, seen, sys.stdout)
@@ -111,7 +111,11 @@ def demo() -> int:
     return 1 if failed else 0
 
 
-def _play(program: str) -> Seens:
+def play(program: str, python: str = sys.executable) -> Seens:
+    """Run `program` by this Python as a client of the proxy, and gather what each side saw.
+
+    Raises DemoFailed.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llamakey-demo-")))
         provider = Provider(REAL_KEY, folder)
@@ -128,7 +132,7 @@ def _play(program: str) -> Seens:
         ]
         environ = _bare_environment(folder)
         environ |= dict(line.removeprefix("export ").split("=", 1) for line in lines)
-        printed = _call(program, environ, folder)
+        printed = _call(program, environ, folder, python)
         return Seens(
             environment=[keys.redact(line) for line in lines],
             printed=printed,
@@ -197,11 +201,11 @@ def _healthy(url: str) -> bool:
         connection.close()
 
 
-def _call(program: str, environ: Mapping[str, str], folder: Path) -> list[str]:
+def _call(program: str, environ: Mapping[str, str], folder: Path, python: str) -> list[str]:
     """What the client's program printed."""
     try:
         done = subprocess.run(  # noqa: S603  one of the two programs above
-            [sys.executable, "-c", program],
+            [python, "-c", program],
             cwd=folder,
             env=dict(environ),
             stdin=subprocess.DEVNULL,

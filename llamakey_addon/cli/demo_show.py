@@ -67,7 +67,7 @@ def _request(requests: list[Seen]) -> list[str]:
     headers = [(name, value) for name, value in first.headers if name.lower() in _TELLING]
     lines = [first.line, *(f"{name}: {value}" for name, value in headers)]
     if more := len(first.headers) - len(headers):
-        lines.append(f"(and {more} more headers)")
+        lines.append(f"(and {more} more header{'s' if more > 1 else ''})")
     lines += ["", first.body.decode("utf-8", "replace")]
     if len(requests) > 1:
         lines += ["", f'(and {len(requests) - 1} more, with "stream": true)']

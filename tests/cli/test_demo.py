@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from llamakey_addon.cli.demo import REAL_KEY
-from tests.cli.command import ANSI, LOCAL_KEY
+from llamakey_addon.cli import demo_show
+from llamakey_addon.cli.demo import REAL_KEY, SDK_PROGRAM, DemoFailed, play
+from tests.cli.command import ANSI, LOCAL_KEY, ROOT
 
 
 def test_the_demo_shows_who_saw_what_and_leaves_nothing(lmk, tmp_path):
@@ -56,3 +59,28 @@ def test_a_port_or_key_of_the_owner_s_does_not_matter(lmk):
     )
     assert done.code == 0, done.out + done.err
     assert "somebody-elses" not in done.out
+
+
+@pytest.mark.sdk
+def test_the_call_of_the_real_sdk():
+    python = ROOT / ".sdks" / "current" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(".sdks/ is made by scripts/test")
+    seen = play(SDK_PROGRAM, str(python))
+    out = io.StringIO()
+    assert not demo_show.verdict(seen, out), out.getvalue()
+    assert any(name.lower() == "x-stainless-lang" for name, _ in seen.client[0].headers)
+
+
+def test_a_client_that_fails_is_shown_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(DemoFailed, match="no such thing"):
+        play("raise SystemExit('no such thing')")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_leak_is_called_one():
+    seen = play("print('nothing was called')")
+    out = io.StringIO()
+    assert demo_show.verdict(seen, out)
+    assert "FAILED: The client printed both answers." in out.getvalue()

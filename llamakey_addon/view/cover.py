@@ -51,21 +51,35 @@ def _host(ask: Ask) -> bytes:
     return next((value for name, value in ask.headers if name.lower() == b"host"), b"-")
 
 
+def _real_keys(settings: Settings) -> tuple[bytes, ...]:
+    """All spellings of our own real keys."""
+    return tuple(
+        form
+        for provider in settings.providers.values()
+        if provider.secret is not None and provider.upstream is not None
+        for form in forms(provider.secret.reveal(provider.upstream.host))
+    )
+
+
 class Cover:
     """One request as it is shown."""
 
-    __slots__ = ("_ask", "_fields", "_keys", "_settings", "headers", "target")
+    __slots__ = ("_ask", "_fields", "_forms", "_keys", "_real", "_settings", "headers", "target")
 
     def __init__(self, ask: Ask, settings: Settings) -> None:
         self._ask = ask
         self._settings = settings
         self._keys: dict[bytes, bytes] = {}  # covered → as it came
         self._fields: dict[tuple[bytes, bytes], bytes] = {}
+        head = b"\n".join((ask.target.encode("latin-1"), *(value for _, value in ask.headers)))
+        self._forms = _real_keys(settings)
+        self._real = self._real_keys_in(head)
         self.target: bytes = self._cover_target(ask.target)
         self.headers: Headers = tuple((name, self._cover_field(name, v)) for name, v in ask.headers)
 
     def content(self, content: bytes) -> bytes:
         """A body as it is shown."""
+        self._real = self._real_keys_in(content)
         return self._cover_text(content)
 
     def ask(
@@ -138,10 +152,11 @@ class Cover:
                 if covered != found:
                     self._keys.setdefault(covered, found)
             text = redact(text)
-        for provider in self._settings.providers.values():
-            if provider.secret is not None and provider.upstream is not None:
-                text = mask_all(text, forms(provider.secret.reveal(provider.upstream.host)))
-        return text
+        return mask_all(text, self._real)
+
+    def _real_keys_in(self, text: bytes) -> tuple[bytes, ...]:
+        """Nearly always none."""
+        return tuple(form for form in self._forms if form in text)
 
     def _uncover(self, text: bytes) -> bytes:
         for covered, found in self._keys.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -63,6 +64,8 @@ _READABLE: Final = CHANGEABLE | {"mode", "listen_host", "listen_port", "server",
 #: Commands that it may run. `export` makes a text of a flow; there is no key in one.
 RUNNABLE: Final = frozenset({"export"})
 
+_LOGS: Final = ("tornado.access", "tornado.application", "tornado.general")
+
 _FLOW = r"/flows/(?P<flow_id>[0-9a-f\-]+)"
 _MESSAGE = r"/(?P<message>request|response|messages)"
 
@@ -99,6 +102,7 @@ class Web:
         self._auth = _Auth(self._token, self.port)
         self._face = _Face(master, self._view, self._events, self._auth)
         self._server: tornado.httpserver.HTTPServer | None = None
+        self._hides = _HidesToken(self._token)
 
     @property
     def addons(self) -> list[object]:
@@ -121,6 +125,8 @@ class Web:
     def start(self) -> None:
         """Serve the page."""
         self._face.begin()
+        for name in _LOGS:
+            logging.getLogger(name).addFilter(self._hides)
         self._server = tornado.httpserver.HTTPServer(self._face.app, max_buffer_size=2**26)
         self._server.add_sockets(self._sockets)
         self._tell()
@@ -129,6 +135,8 @@ class Web:
         """Serve it no more."""
         if self._server is not None:
             self._server.stop()
+        for name in _LOGS:
+            logging.getLogger(name).removeFilter(self._hides)
         for connection in set(app.ClientConnection.connections):
             connection.close()
         for each in self._sockets:
@@ -150,6 +158,20 @@ class Web:
         else:
             sys.stdout.write(f"mitmweb: port {self.port}, address with token in {self._url_file}\n")
         sys.stdout.flush()
+
+
+class _HidesToken(logging.Filter):
+    """tornado logs the addresses of requests that fail, and the token may stand in one."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._token = token
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if self._token in text:
+            record.msg, record.args = text.replace(self._token, "***"), ()
+        return True
 
 
 class _Page:
@@ -243,7 +265,6 @@ class _Application(app.Application):
     def __init__(self, face: _Face, auth: _Auth) -> None:
         self._auth = auth
         super().__init__(face, debug=False)
-        # tornado logs the addresses of what it refuses, and the token may stand in one
         self.settings["log_function"] = lambda handler: None
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:

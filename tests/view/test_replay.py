@@ -65,7 +65,7 @@ def test_a_replay_is_a_call_of_the_same_user(
     assert second.target == first.target
     ids = {fact["metadata"]["llamakey_request"] for fact in call.hooks()}
     for _ in ticks(10):
-        lines = [line for line in call.proxy.log() if line["id"] in ids]
+        lines = [line for line in call.proxy.log() if line.get("id") in ids]
         if len(lines) == 2:
             break
     assert [(line["user"], line["status"]) for line in lines] == [("alice", 200)] * 2

@@ -144,11 +144,13 @@ def test_nobody_without_the_token(web: Page) -> None:
         connection.close()
 
 
-def test_a_write_without_the_pages_own_header_is_refused(web: Page) -> None:
+def test_a_write_without_the_pages_own_header_is_refused(web: Page, served: Proxy) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
     connection.request("POST", f"/clear?token={web.token}")
     assert connection.getresponse().status == 403
     connection.close()
+    assert web.token not in web.do("GET", "/events").decode()
+    assert web.token not in served.output()
 
 
 def test_it_listens_on_loopback_and_the_token_is_the_owners(web: Page, served: Proxy) -> None:

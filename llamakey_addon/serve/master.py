@@ -69,8 +69,9 @@ class LmkMaster(Master):
     async def running(self) -> None:
         await super().running()
         server = self.addons.get("proxyserver")
-        if not any(instance.is_running for instance in server.servers):
-            # The reason stands in the log.
+        if self.failures or not any(instance.is_running for instance in server.servers):
+            # A script that was asked for and does not load may be somebody's guard: nothing is
+            # served without it.
             self.stop()
             return
         _widen(server)
@@ -135,22 +136,22 @@ class _ToJournal(logging.Handler):
             if text.startswith("Warning: Running proxyserver without nextlayer addon"):
                 return  # ours is that addon, by another name
             if record.exc_info and record.exc_info[1] is not None:
-                text = f"{text} ({self._where(record.exc_info[1])})"
-            text = self._scrub(f"{record.levelname.lower()}: {text}")
+                text = f"{text} ({self._what(record.exc_info[1])})"
+            text = self._scrub(text)
             if self.starting and record.levelno >= logging.ERROR:
                 self.failures.append(text)
             else:
-                self._journal.note(text)
+                self._journal.note(f"{record.levelname.lower()}: {text}")
         except Exception as error:
             # Not logging's own handling, which prints the record with its values.
             self._journal.note(f"a log record of {record.name} failed: {type(error).__name__}")
 
     @staticmethod
-    def _where(error: BaseException) -> str:
-        """Type and place, for whoever mends it: a traceback's lines would hold the values."""
+    def _what(error: BaseException) -> str:
+        """An exception on one line, with the place where it was raised."""
         place = ""
         trace = error.__traceback__
         while trace is not None:
             place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
             trace = trace.tb_next
-        return f"{type(error).__name__} at {place}" if place else type(error).__name__
+        return f"{type(error).__name__}: {error}, at {place or 'an unknown place'}"

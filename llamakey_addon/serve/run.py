@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llamakey_addon.config import Settings
+from llamakey_addon.config import Settings, yamlfile
 from llamakey_addon.config.addresses import is_wildcard
 from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.journal import Journal
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: Between two looks at config.yaml.
 _LOOK_S: Final = 1.0
-#: Settings that a running process cannot change, and how they read in config.yaml.
-_FIXED: Final = ("listen", "tls", "data_folder", "view")
+#: Settings that a running process cannot change, beside `listen`.
+_FIXED: Final = ("tls", "data_folder", "view")
 
 
 class StartFailed(LlamaKeyError):
@@ -155,6 +155,7 @@ class _Serving:
         self._store = store
         self._journal = journal
         self._master: LmkMaster | None = None
+        self._written_listen = _written_listen(settings.path)
         self._signals = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
@@ -186,7 +187,7 @@ class _Serving:
         for task in self._tasks:
             task.cancel()
         if not self._started:
-            raise StartFailed("\n".join(master.failures) or "the proxy's sockets did not open")
+            raise StartFailed("\n".join(["The proxy did not start.", *master.failures]))
         self._journal.note("stopped")
         return 0
 
@@ -199,8 +200,6 @@ class _Serving:
             sys.stdout,
         )
         sys.stdout.flush()
-        for failure in self._master.failures if self._master else ():
-            show.warning(failure, sys.stderr)
         self._spawn(self._watch())
 
     # --- the end
@@ -285,6 +284,9 @@ class _Serving:
             if warning not in current.warnings:
                 self._journal.note(f"warning: {warning}")
         fixed = [name for name in _FIXED if getattr(new, name) != getattr(current, name)]
+        if (written := _written_listen(path)) != self._written_listen:
+            self._written_listen = written
+            fixed.append("listen")
         self._master.llamakey.reload(new)
         self._journal.reload(new)
         self._settings = new
@@ -304,6 +306,14 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _written_listen(path: Path | None) -> object:
+    """`listen` as config.yaml has it: the settings hold the address that is served."""
+    try:
+        return yamlfile.read(path, str(path)).data.get("listen") if path else None
+    except ConfigError:
+        return None  # told of by the load
 
 
 def _difference(old: Settings, new: Settings) -> str:

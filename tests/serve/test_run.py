@@ -164,6 +164,20 @@ def test_scripts_of_the_owner_run_beside(lmk):
     assert "there is no file nowhere.py" in done.err
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("def (\n", "SyntaxError: "), ("import nowhere\n", "No module named 'nowhere'")],
+)
+def test_without_a_script_that_was_asked_for_nothing_is_served(lmk, text, error):
+    (lmk.folder / "mine.py").write_text(text)
+    done = lmk("serve", "--listen", "localhost:0", "-s", "mine.py")
+    assert done.code == 1
+    assert "error in script mine.py" in done.err
+    assert error in done.err
+    assert "Traceback" not in done.err
+    assert "Serving" not in done.out
+
+
 def test_mitmproxys_own_log_comes_when_asked_for(lmk):
     with lmk.serving("-v") as serving:
         serving.get("/_llamakey/health")
@@ -202,6 +216,7 @@ def test_two_thousand_connections_of_one_address_are_taken(lmk):
             for client in clients:
                 client.close()
         serving.stop()
+    assert "Traceback" not in serving.err + serving.out
 
 
 # --- reloads
@@ -252,9 +267,9 @@ def test_what_needs_a_restart_says_so(lmk):
     config = lmk.folder / "config.yaml"
     config.write_text("contact: x\n")
     with lmk.serving() as serving:
-        config.write_text("view: {max_flows: 5}\n")
+        config.write_text("view: {max_flows: 5}\nlisten: localhost:1234\n")
         serving.process.send_signal(signal.SIGHUP)
-        serving.wait_for("view: changed, and taken at the next start")
+        serving.wait_for("view, listen: changed, and taken at the next start")
         serving.stop()
 
 
@@ -342,6 +357,7 @@ def test_a_second_interrupt_does_not_wait(lmk):
         serving.wait_for("stopping: waiting")
         assert serving.stop(signal.SIGINT) == 0
         client.close()
+    assert "Traceback" not in serving.err + serving.out
 
 
 def test_its_port_is_free_again_at_once(lmk):

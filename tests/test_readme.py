@@ -401,6 +401,19 @@ def test_links_within_resolve() -> None:
         assert not anchor or anchor in anchors, link
 
 
+@pytest.mark.slow
+def test_the_benchmark_runs() -> None:
+    """No figure is asserted: those of a busy machine say nothing."""
+    program = readme.ROOT / "scripts/bench/proxy.py"
+    short = ("--rounds", "1", "--seconds", "0.2", "--clients", "2")
+    done = subprocess.run(
+        [sys.executable, str(program), *short], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("| lmk serve") == 4
+    told = (program.parent / "README.md").read_text()
+    assert "scripts/bench/proxy.py" in "".join(re.findall(r"```sh\n(.*?)```", told, re.DOTALL))
+
+
 def test_names_no_machine() -> None:
     assert not re.search(r"/(home|root|tmp|work|opt|Users|mnt|var)/", readme.text())
     assert os.uname().nodename not in readme.text()

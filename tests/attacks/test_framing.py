@@ -1,4 +1,4 @@
-"""Smuggling: whatever is odd about lengths, chunks, lines and order is refused or passes cleanly."""
+"""Smuggling: what is odd about lengths, chunks, lines and order is refused or passes cleanly."""
 
 from __future__ import annotations
 

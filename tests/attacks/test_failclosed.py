@@ -1,0 +1,304 @@
+"""Failing closed on a live proxy: whatever breaks inside, nothing is sent that was not judged."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.conftest import LIMITS, Door, open_door, refused
+from tests.attacks.sabotage import Saboteur, start_with_saboteur
+from tests.client import Answer, Closed
+from tests.conftest import Start
+from tests.fakes import Request, World
+from tests.harness import _ticks
+
+# mitmdump prints flows, so a body that fits into one is read before it is judged
+CONFIG = {**LIMITS, "view": {"body_bytes": 1000}}
+KINDS = ["Exception", "RecursionError", "MemoryError", "CancelledError", "SystemExit"]
+CHAT = b'{"model": "claude-x", "max_tokens": 1, "messages": []}'
+
+UNGUARDED = ("CancelledError", "SystemExit")
+
+BEFORE = [
+    "llamakey_addon.http1:parse_request_head",
+    "llamakey_addon.http1:find_head_end",
+    "llamakey_addon.route:find",
+    "llamakey_addon.authenticate:who",
+    "llamakey_addon.store.sqlite:SqliteStore.key",
+    "llamakey_addon.authorize:judge",
+    "llamakey_addon.http1:upstream_headers",
+    "llamakey_addon.gate:Gate.arrive",
+    "llamakey_addon.gate:Gate.depart",
+    "llamakey_addon.road:Road._depart",
+    "llamakey_addon.road:Road._send",
+    "llamakey_addon.layer:RoadLayer.open_upstream",
+    "llamakey_addon.layer:RoadLayer.now",
+    "llamakey_addon.layer:RoadLayer.watch",
+    "llamakey_addon.house:House.watch",
+    "llamakey_addon.upstream:Wish.open",
+    "llamakey_addon.upstream:Pool.take",
+    "llamakey_addon.keys:Secret.reveal",
+    "llamakey_addon.http1:write_request_head",
+]
+"""Stages up to the sending."""
+
+AFTER = [
+    "llamakey_addon.http1:parse_answer_head",
+    "llamakey_addon.http1:end_to_end",
+    "llamakey_addon.mask:PlainMask.feed",
+    "llamakey_addon.mask:PlainMask.end",
+    "llamakey_addon.http1:write_answer_head",
+    "llamakey_addon.road:Road._take_answer",
+    "llamakey_addon.road:Road._finish",
+]
+"""Stages while an answer comes."""
+
+REFUSAL = ["llamakey_addon.gate:Gate.refuse", "llamakey_addon.denial:answer"]
+
+BOOK = [
+    "llamakey_addon.gate:Gate.settle",
+    "llamakey_addon.account:served",
+    "llamakey_addon.journal:Journal.write",
+]
+
+
+@pytest.fixture
+def inside(shared_proxy: Start, world: World) -> Iterator[tuple[Door, Saboteur]]:
+    """A proxy that is broken from inside; afterwards it serves as ever."""
+    proxy, saboteur = start_with_saboteur(shared_proxy, config=CONFIG)
+    door = open_door(proxy, world)
+    yield door, saboteur
+    door.seen()
+    door.assert_still_serves()
+    assert proxy.process.poll() is None, proxy.output()
+    assert world.key("openai") not in proxy.output()
+
+
+TAGS = itertools.count()
+
+
+def booked_once(door: Door, tag: str) -> None:
+    """The request with this tag in its path stands in the log exactly once."""
+    last = f"last-{next(TAGS)}"
+    door.ask(f"GET /nobody/{last} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    door.proxy.wait_for_log(path=f"/nobody/{last}")  # the log is written in its order
+    lines = [line for line in door.proxy.log() if line.get("path", "").endswith(tag)]
+    assert len(lines) == 1, lines
+
+
+def post(door: Door, tag: str = "") -> Answer | None:
+    """An honest request; None when the connection was closed without an answer."""
+    head = door.head(f"POST /anthropic/odd/json/{tag}", "Content-Type: application/json",
+                     f"Content-Length: {len(CHAT)}")  # fmt: skip
+    try:
+        return door.ask(head + CHAT, method="POST")
+    except Closed as closed:
+        if closed.partial:
+            raise
+        return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stage", BEFORE)
+def test_a_stage_before_sending(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
+    door, saboteur = inside
+    tag = f"tag-{next(TAGS)}"
+    with saboteur.broken(stage, kind, times=1):
+        answer = post(door, tag)
+    if answer is not None:
+        refused(answer, 500, 502)
+        assert b"sabotage" not in answer.body
+        if "http1:parse" not in stage and "http1:find" not in stage:  # then it has no path
+            booked_once(door, tag)
+    door.assert_untouched()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in UNGUARDED])
+def test_no_connection_can_be_opened(inside: tuple[Door, Saboteur], kind: str) -> None:
+    door, saboteur = inside
+    tag = f"tag-{next(TAGS)}"
+    with saboteur.broken("llamakey_addon.upstream:Pool.take", kind, times=1):
+        assert post(door) is not None
+    tag = f"tag-{next(TAGS)}"
+    # no idle connection is left to take: ours are closed by answers that end with `close`
+    door.seen()
+    script = door.world.script("bye", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbye", "close")
+    for _ in range(2):
+        door.ask(door.head(f"GET /anthropic{script}"))
+    door.seen()
+    tag = f"tag-{next(TAGS)}"
+    with saboteur.broken("llamakey_addon.upstream:Pool._connect", kind, times=9):
+        answer = post(door, tag)
+    assert answer is not None
+    refused(answer, 500, 502)
+    booked_once(door, tag)
+    door.assert_untouched()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stage", AFTER)
+def test_a_stage_while_the_answer_comes(
+    inside: tuple[Door, Saboteur], stage: str, kind: str
+) -> None:
+    door, saboteur = inside
+    tag = f"tag-{next(TAGS)}"
+    with saboteur.broken(stage, kind, times=1):
+        answer = post(door, tag)
+    if answer is not None and answer.header("x-llamakey-request-id"):
+        refused(answer, 500, 502)
+    elif answer is not None:
+        assert answer.status == 200
+        assert not answer.whole or b"sha256" in answer.body
+    assert len(door.seen()) == 1
+    booked_once(door, tag)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stage", BOOK)
+def test_the_book(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
+    door, saboteur = inside
+    tag = f"tag-{next(TAGS)}"
+    with saboteur.broken(stage, kind, times=1):
+        answer = post(door, tag)
+    assert answer is not None
+    assert (answer.status, answer.whole) == (200, True)
+    assert len(door.seen()) == 1
+    if "Journal" not in stage:
+        booked_once(door, tag)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "stage", ["llamakey_addon.gate:Gate.refuse", "llamakey_addon.denial:answer"]
+)
+def test_a_refusal(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
+    door, saboteur = inside
+    tag = f"tag-{next(TAGS)}"
+    with saboteur.broken(stage, kind, times=9):
+        try:
+            answer: Answer | None = door.ask(
+                f"GET /openai/v1/{tag} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+            )
+        except Closed:
+            answer = None
+    assert answer is None
+    booked_once(door, tag)
+    door.assert_untouched()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "llamakey_addon.addon:LlamaKey._choose",
+        "llamakey_addon.house:House.heard",
+        "llamakey_addon.layer:RoadLayer.__init__",
+        "llamakey_addon.road:Road.__init__",
+        "llamakey_addon.layer:RoadLayer.to_client",
+    ],
+)
+def test_hooks_of_connections(inside: tuple[Door, Saboteur], hook: str, kind: str) -> None:
+    """No road behind a connection: then there is nothing behind it, and the process goes on."""
+    door, saboteur = inside
+    with saboteur.broken(hook, kind, times=1, secret=False):
+        answer = post(door)
+    seen = door.seen()
+    assert answer is None or answer.status in (500, 502)
+    if "to_client" not in hook:  # which is first called with the answer
+        assert seen == []
+        door.assert_untouched()
+
+
+@pytest.mark.parametrize("kind", ["Exception", "SystemExit"])
+def test_an_upload_that_breaks_midway_is_cut(inside: tuple[Door, Saboteur], kind: str) -> None:
+    door, saboteur = inside
+    with door.wire() as wire:
+        wire.send(door.head("POST /anthropic/odd/upload", "Content-Length: 2000"), b"x" * 100)
+        [request] = wait_for_head(door)
+        with saboteur.broken("llamakey_addon.road:Road._upload", kind, times=1):
+            wire.send(b"x" * 100)
+            answer = wire.answer("POST")
+    refused(answer, 500)
+    door.world.wait_for(1, "anthropic", since=door.world.mark() - 1)
+    assert not request.complete
+
+
+def wait_for_head(door: Door) -> list[Request]:
+    for _ in _ticks(20):
+        if found := door.seen():
+            return found
+    raise TimeoutError
+
+
+# ── configuration ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_unknown_prefix_and_a_missing_real_key(proxy: Start, world: World) -> None:
+    running = proxy("lmk", env={"ANTHROPIC_API_KEY": ""})
+    door = open_door(running, world)
+    refused(door.ask(door.head("GET /nobody/v1/models")), 404)
+    answer = door.ask(door.head("GET /anthropic/v1/models"))
+    refused(answer, 503)
+    message = json.loads(answer.body)["error"]["message"]
+    assert "Anthropic" in message
+    door.assert_untouched()
+    assert door.ask(door.head("GET /openai/v1/models")).status == 200
+
+
+def test_a_real_key_that_is_a_local_one(proxy: Start, world: World) -> None:
+    """Somebody sourced the client's file in the server's shell."""
+    fake = "sk-lmk-aaaaaaaaaa-" + "a" * 49
+    running = proxy("lmk", env={"OPENAI_API_KEY": fake, "OPENAI_BASE_URL": "http://evil.example"})
+    door = open_door(running, world)
+    refused(door.ask(door.head("GET /openai/v1/models")), 503)
+    door.assert_untouched()
+
+
+BROKEN_CONFIGS = {
+    "not yaml": "providers: [",
+    "an unknown setting": "provders: {}",
+    "no upstream": "providers: {openai: {upstream: 'nowhere'}}",
+    "binary": "\x00\x01",
+    "an unknown user rule": "users: {alice: {allow: [{path: /x}]}}",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_CONFIGS)
+def test_a_reload_that_breaks_changes_nothing(lmk_door: Door, kind: str) -> None:
+    door = lmk_door
+    path = Path(door.proxy.folder / "config.yaml")
+    good = path.read_text()
+    shown = door.proxy.output().count("not taken")
+    replace(path, BROKEN_CONFIGS[kind])
+    try:
+        for _ in _ticks(20):
+            if door.proxy.output().count("not taken") > shown:
+                break
+        else:
+            raise TimeoutError(door.proxy.output())
+        door.assert_still_serves()
+        refused(door.ask(b"GET /openai/v1/models HTTP/1.1\r\nHost: a\r\n\r\n"), 401)
+        door.assert_untouched()
+    finally:
+        replace(path, good)
+
+
+def replace(path: Path, text: str) -> None:
+    beside = path.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def test_a_config_that_is_gone_changes_nothing(lmk_door: Door) -> None:
+    path = Path(lmk_door.proxy.folder / "config.yaml")
+    good = path.read_text()
+    path.unlink()
+    try:
+        lmk_door.assert_still_serves()
+    finally:
+        replace(path, good)
+    lmk_door.assert_still_serves()

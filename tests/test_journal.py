@@ -150,7 +150,7 @@ def test_notes_keep_their_lines():
     assert second.endswith("Z config.yaml:4: neither")
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 100, 111, 112, 120, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 107, 108, 120, 200])
 def test_on_a_terminal_no_line_is_wider_than_the_screen(width):
     receipt = replace(
         RECEIPT, path="/v1/" + "abc/" * 80, model="m" * 90, user="u" * 60, provider="p" * 30
@@ -158,6 +158,11 @@ def test_on_a_terminal_no_line_is_wider_than_the_screen(width):
     lines = style(width).request(receipt).splitlines()
     assert max(map(len, lines)) <= width
     assert receipt.id in lines[-1], "the id is never cut: people search the log for it"
+    refused = replace(receipt, denied="permission_denied", note="word " * 50, user="")
+    lines = style(width).request(refused).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(receipt.id in line for line in lines)
+    assert max(map(len, style(width).note(0.0, "word " * 50).splitlines())) <= width
 
 
 def test_on_a_wide_terminal_columns_stand_below_each_other():

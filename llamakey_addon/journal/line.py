@@ -14,9 +14,9 @@ from llamakey_addon.journey import Receipt
 from llamakey_addon.keys import redact
 
 #: Narrower terminals get a request on two lines.
-_ONE_LINE: Final = 112
+_ONE_LINE: Final = 108
 #: What the columns of that line take, less path, model and id.
-_FIXED: Final = 68
+_FIXED: Final = 63
 
 _RESET = "\x1b[0m"
 _COLOURS: Final = {
@@ -56,7 +56,9 @@ class Style:
     def note(self, time_s: float, text: str) -> str:
         if not self.terminal:
             return f"{utc(time_s)} {escape(text)}"
-        return f"{self.paint(_clock(time_s), 'dim')}  {escape(text)}"
+        first, *more = textwrap.wrap(escape(text), max(20, self._width() - 10)) or [""]
+        lines = [f"{self.paint(_clock(time_s), 'dim')}  {first}", *(" " * 10 + m for m in more)]
+        return "\n".join(lines)
 
     def request(self, receipt: Receipt) -> str:
         path = escape(redact(receipt.path.partition("?")[0]))
@@ -74,57 +76,65 @@ class Style:
         if not self.terminal:
             return _plain(receipt, words, remarks)
         width = self._width()
-        lines = (
-            self._wide(receipt, words, width)
-            if width >= _ONE_LINE
-            else self._narrow(receipt, words, width)
-        )
-        if remarks:
-            wrapped = textwrap.wrap("; ".join(remarks), max(20, width - 9))
-            lines += (" " * 9 + self.paint(line, _tone(receipt)) for line in wrapped)
-        return "\n".join(lines)
+        remark = "; ".join(remarks)
+        if width < _ONE_LINE:
+            return "\n".join(self._narrow(receipt, words, remark, width))
+        return "\n".join([self._wide(receipt, words, width), *self._remark(receipt, remark, width)])
 
-    def _wide(self, receipt: Receipt, words: dict[str, str], width: int) -> list[str]:
+    def _remark(self, receipt: Receipt, remark: str, width: int) -> list[str]:
+        wrapped = textwrap.wrap(remark, max(20, width - 9))
+        return [" " * 9 + self.paint(line, _tone(receipt)) for line in wrapped]
+
+    def _wide(self, receipt: Receipt, words: dict[str, str], width: int) -> str:
         # What the fixed columns and the id leave is the path's and the model's.
         rest = width - _FIXED - len(receipt.id)
         model = max(12, min(30, rest * 2 // 5))
         path = max(12, min(60, rest - model))
-        return [
-            " ".join(
-                (
-                    self.paint(_clock(receipt.time_s), "dim"),
-                    self.paint(f"{words['status']:>3} ", _tone(receipt), "bold"),
-                    f"{cut(words['user'], 9):<9}",
-                    self.paint(f"{cut(words['provider'], 10):<10}", "cyan"),
-                    f"{cut(words['method'], 6):<6}",
-                    f"{middle(words['path'], path):<{path}}",
-                    f"{cut(words['model'], model):<{model}}",
-                    f"{words['time']:>7}",
-                    f"{words['bytes']:>9}",
-                    self.paint(f" {receipt.id}", "dim"),
-                )
+        return " ".join(
+            (
+                self.paint(_clock(receipt.time_s), "dim"),
+                self.paint(f"{words['status']:>3} ", _tone(receipt), "bold"),
+                f"{cut(words['user'], 9):<9}",
+                self.paint(f"{cut(words['provider'], 10):<10}", "cyan"),
+                f"{cut(words['method'], 6):<6}",
+                f"{middle(words['path'], path):<{path}}",
+                f"{cut(words['model'], model):<{model}}",
+                f"{words['time']:>7}",
+                f"{words['bytes']:>9}",
+                self.paint(f" {receipt.id}", "dim"),
             )
-        ]
+        )
 
-    def _narrow(self, receipt: Receipt, words: dict[str, str], width: int) -> list[str]:
+    def _narrow(
+        self, receipt: Receipt, words: dict[str, str], remark: str, width: int
+    ) -> list[str]:
         method = cut(words["method"], 7)
         provider = cut(words["provider"], 12 if width >= 50 else 8)
         path = max(8, width - 16 - len(provider) - len(method))
-        lines = [
+        first = (
             f"{self.paint(_clock(receipt.time_s), 'dim')} "
             f"{self.paint(f'{words["status"]:>3}', _tone(receipt), 'bold')} "
             f" {self.paint(provider, 'cyan')} {method} {middle(words['path'], path)}"
-        ]
-        # The id is what people search for: it is never cut, and never broken in two.
+        )
+        user = cut(words["user"], 12)
+        figures = [words["time"], words["bytes"]]
         room = width - 9
-        rest = len(words["time"]) + len(words["bytes"]) + 4
-        details = f"{cut(words['user'], 12)}  {words['time']}  {words['bytes']}"
-        if room - len(details) - 2 >= 12:
-            model = cut(words["model"], room - rest - 2 - min(12, len(words["user"])))
-            details = f"{cut(words['user'], 12)}  {model}  {words['time']}  {words['bytes']}"
-        if len(details) + 2 + len(receipt.id) <= room:
-            return [*lines, " " * 9 + details + self.paint(f"  {receipt.id}", "dim")]
-        return [*lines, " " * 9 + details, " " * 9 + self.paint(receipt.id, "dim")]
+        # What the user, the figures and the gaps leave is the model's.
+        model = cut(words["model"], max(1, room - sum(map(len, [user, *figures])) - 6))
+        facts = [fact for fact in (user, model, *figures) if fact not in ("-", "…", "0/0")]
+        # The id is what people search for: it is never cut, and never broken in two.
+        if len("  ".join([*facts, receipt.id])) <= room:
+            tail = remark and len("  ".join([*facts, receipt.id, remark])) <= room
+            last = [*facts, self.paint(receipt.id, "dim")]
+            if tail:
+                return [first, " " * 9 + "  ".join([*last, self.paint(remark, _tone(receipt))])]
+            return [first, " " * 9 + "  ".join(last), *self._remark(receipt, remark, width)]
+        return [
+            first,
+            " " * 9 + "  ".join(facts),
+            " " * 9 + self.paint(receipt.id, "dim"),
+            *self._remark(receipt, remark, width),
+        ]
 
 
 def _plain(receipt: Receipt, words: dict[str, str], remarks: list[str]) -> str:

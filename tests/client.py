@@ -92,6 +92,21 @@ class Wire:
         for piece in pieces:
             self._socket.sendall(piece)
 
+    def send_until_full(self, data: bytes, still_s: float = 1) -> int:
+        """Sends until nothing was taken for so long; returns how many bytes were."""
+        sent = 0
+        before = self._socket.gettimeout()
+        self._socket.settimeout(still_s)
+        view = memoryview(data)
+        try:
+            while sent < len(data):
+                sent += self._socket.send(view[sent : sent + 65536])
+        except TimeoutError:
+            pass
+        finally:
+            self._socket.settimeout(before)
+        return sent
+
     def request(
         self,
         method: str,

@@ -314,7 +314,10 @@ def key_variable(family: str) -> str:
 
 
 def base_config(world: World, port: int) -> dict[str, Any]:
-    """config.yaml of a test: each catalogued provider at its fake, and a log file."""
+    """config.yaml of a test: each catalogued provider at its fake, and a log file.
+
+    Everybody may do everything, but the user `bob`, who may only GET.
+    """
     from llamakey_addon.catalogue import load
 
     providers: dict[str, dict[str, object]] = {
@@ -330,6 +333,7 @@ def base_config(world: World, port: int) -> dict[str, Any]:
         "logging": {"file": "requests.jsonl"},
         "limits": {"drain_timeout_s": 3.0},
         "providers": providers,
+        "users": {"bob": {"allow": [{"methods": ["GET"]}]}},
     }
 
 

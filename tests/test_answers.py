@@ -403,6 +403,33 @@ def test_a_reader_that_stands_still_holds_the_provider_back(both: Proxy, world: 
     assert growth.mib < 64
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_provider_that_stands_still_holds_the_client_back(
+    both: Proxy, world: World, framing: str
+) -> None:
+    """The proxy does not fill up with what the provider does not take."""
+    warm_up(both)
+    growth = Growth(both)
+    gate = world.gate(f"late-{both.port}-{framing}")
+    with Wire(both.url) as wire:
+        head = f"POST /openai/v1/odd/late?gate={gate.name} HTTP/1.1\r\nHost: h\r\n"
+        head += f"Authorization: Bearer {both.local_key}\r\n"
+        chunked = framing == "chunked"
+        head += "Transfer-Encoding: chunked\r\n" if chunked else f"Content-Length: {BIG}\r\n"
+        wire.send(f"{head}\r\n".encode())
+        block = b"x" * MIB
+        piece = b"100000\r\n" + block + b"\r\n" if chunked else block
+        stream = piece * (BIG // MIB) + (b"0\r\n\r\n" if chunked else b"")
+        sent = wire.send_until_full(stream)
+        assert sent < 64 * MIB
+        growth.look()
+        gate.open()
+        wire.send(stream[sent:])
+        growth.look()
+        assert json.loads(wire.answer("POST").body)["length"] == BIG
+    assert growth.mib < 64
+
+
 def test_a_client_that_leaves_ends_the_provider_too(both: Proxy, world: World) -> None:
     since, lines = world.mark(), len(both.log())
     gate = world.gate(f"left-{both.port}")

@@ -16,6 +16,7 @@ real credential like any path. Query parameters make them: `bytes`, `chunks`, `g
     /odd/hang?gate=                                     nothing until the gate opens
     /odd/download?bytes=                                generated on the fly
     /odd/upload                                         length and digest of what came
+    /odd/late?gate=                                     reads the upload when the gate opens
     /odd/413                                            refuses an upload without reading it
     /odd/early                                          answers before the upload, then reads it
     /odd/duplex                                         half of the answer before the upload ended
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from tests.fakes.server import Exchange
 
 _PERFORMERS: dict[str, Performer] = {}
-_EARLY = {"413", "duplex", "early", "script-early", "reset-early"}
+_EARLY = {"413", "duplex", "early", "late", "script-early", "reset-early"}
 
 
 def find(request: Request) -> Performer | None:
@@ -250,6 +251,16 @@ async def _download(exchange: Exchange) -> None:
 
 @_odd("upload")
 async def _upload(exchange: Exchange) -> None:
+    await _json(exchange)
+
+
+@_odd("late")
+async def _late(exchange: Exchange) -> None:
+    gate = _gate(exchange)
+    if gate is None:
+        raise ValueError("/odd/late needs ?gate=")
+    await gate.leave()
+    await exchange.read_body()
     await _json(exchange)
 
 

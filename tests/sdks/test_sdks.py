@@ -19,9 +19,6 @@ from tests.harness import Proxy
 from tests.sdks.matrix import RUNS, Raises, Run
 from tests.sdks.runner import Outcome, execute, faults, places
 
-CONFIG = {"users": {"bob": {"allow": [{"methods": ["GET"]}]}}}
-"""Bob may look and not ask."""
-
 
 @dataclass(frozen=True, slots=True)
 class Team:
@@ -38,7 +35,7 @@ _TEAMS: dict[int, Team] = {}
 
 @pytest.fixture
 def team(shared_proxy: Start, world: World, tmp_path_factory: pytest.TempPathFactory) -> Team:
-    proxy = shared_proxy("lmk", config=CONFIG)
+    proxy = shared_proxy()
     if id(proxy) not in _TEAMS:
         # of a store that the proxy does not have: well-formed, and unknown
         denied = harness.mint(tmp_path_factory.mktemp("elsewhere"), "mallory")

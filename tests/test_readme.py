@@ -25,6 +25,7 @@ from llamakey_addon import catalogue, clients, options
 from llamakey_addon.cli.app import app
 from llamakey_addon.config import Settings
 from llamakey_addon.config.model import ConfigFile, Part
+from llamakey_addon.journey import Provider
 from llamakey_addon.serve import envfile
 from tests import canary, harness, readme
 from tests.client import Wire
@@ -32,6 +33,9 @@ from tests.conftest import Start
 from tests.fakes import World
 from tests.fakes.wire import Reply, json_reply
 from tests.readme import Block, Command, Terminal
+
+# Each starts several processes; on a busy machine that takes its time.
+pytestmark = pytest.mark.timeout(180)
 
 PACKAGE = readme.ROOT / "llamakey_addon"
 SDK_PYTHON = readme.ROOT / ".sdks" / "current" / "bin" / "python"
@@ -284,6 +288,10 @@ def lmk_lines() -> Iterator[str]:
             yield found.strip()
 
 
+def every_provider() -> list[Provider]:
+    return list(Settings.load(None, {}).providers.values())
+
+
 @pytest.mark.parametrize("line", sorted(set(lmk_lines())))
 def test_subcommands_and_options_exist(line: str) -> None:
     command: Any = typer.main.get_command(app)
@@ -293,6 +301,9 @@ def test_subcommands_and_options_exist(line: str) -> None:
             break
         if token.startswith("-"):
             assert token in {option for p in command.params for option in p.opts}, token
+            if token == "--for":
+                place = "http://localhost:8000"
+                clients.environment(every_provider(), place, "KEY", next(tokens).split(","))
         elif hasattr(command, "commands"):
             command = command.commands[token]
 

@@ -10,6 +10,7 @@ import asyncio
 import io
 import logging
 import os
+from collections.abc import Awaitable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
@@ -58,8 +59,6 @@ class LlamaKey:
             if settings is None or keys is None or journal is None
             else House(settings, keys, journal)
         )
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._counted: dict[str, str] = {}
         self._tls: Any = None
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────
@@ -91,9 +90,15 @@ class LlamaKey:
         house.gate.shut = ""
         self._look_again()
 
-    async def running(self) -> None:
+    def running(self) -> Awaitable[None]:
+        # Awaited at a start and not at a reload of the script, where mitmproxy refuses coroutines.
+        return asyncio.ensure_future(self._running())
+
+    async def _running(self) -> None:
         # A chain built in code fires no `configure`, so the options are judged here too.
         self.configure(frozenset())
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self.house.scrub_record)
         await self._serve_in_our_mode()
         self._look_again()
 
@@ -101,8 +106,6 @@ class LlamaKey:
         """Out of the chain: by a reload of the script, or because mitmproxy ends."""
         house = self.house
         house.gate.shut = _OUT_OF_CHAIN
-        for timer in self._timers.values():
-            timer.cancel()
         if ctx.master.should_exit.is_set():
             house.close()
 
@@ -118,22 +121,26 @@ class LlamaKey:
 
     def client_connected(self, client: Client) -> None:
         house = self.house
-        address = client.peername[0]
-        self._counted[client.id] = address
-        if why := house.admit_connection(address):
-            client.error = why
-            house.journal.note(f"connection refused: {why}")
-            return
-        # mitmproxy asks for a layer only at the first byte: who never sends one is timed here
-        self._timers[client.id] = asyncio.get_running_loop().call_later(
-            house.settings.limits.head_timeout_s, self._silent, client
-        )
+        try:
+            if why := house.admit_connection(client.id, client.peername[0]):
+                client.error = why
+                house.journal.note(f"connection refused: {why}")
+                return
+            # mitmproxy asks for a layer only at the first byte: who never sends one is timed here
+            house.silent[client.id] = asyncio.get_running_loop().call_later(
+                house.settings.limits.head_timeout_s, self._silent, client
+            )
+        except BaseException as error:
+            client.error = "the proxy failed"
+            house.gate.alarm(error)
 
     def client_disconnected(self, client: Client) -> None:
-        self._heard(client)
-        address = self._counted.pop(client.id, None)
-        if address is not None:
-            self.house.release_connection(address)
+        house = self.house
+        try:
+            house.heard(client.id)
+            house.release_connection(client.id)
+        except BaseException as error:
+            house.gate.alarm(error)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """Our road, whatever others have chosen; and if that fails, nothing at all."""
@@ -214,17 +221,12 @@ class LlamaKey:
         if not isinstance(stack[0], modes.ReverseProxy):
             return _Nothing(context)
         handler = ctx.master.addons.get("proxyserver").connections[context.client.id]
-        self._heard(context.client)
+        self.house.heard(context.client.id)
         return RoadLayer(context, self.house, handler)
-
-    def _heard(self, client: Client) -> None:
-        timer = self._timers.pop(client.id, None)
-        if timer is not None:
-            timer.cancel()
 
     def _silent(self, client: Client) -> None:
         """A connection on which nothing was ever sent."""
-        self._timers.pop(client.id, None)
+        self.house.heard(client.id)
         handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
         streams = None if handler is None else handler.transports.get(client)
         if streams is not None and streams.handler is not None:

@@ -16,7 +16,7 @@ from llamakey_addon import keys
 from llamakey_addon.catalogue.models import Slot
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import NotReady, Unauthenticated
-from llamakey_addon.journey import Ask, Provider, User
+from llamakey_addon.journey import Ask, Provider, User, Visit
 from llamakey_addon.keys import Parsed
 from llamakey_addon.store import KeyRow, Store, StoreError
 
@@ -42,6 +42,18 @@ def who(ask: Ask, provider: Provider, store: Store, settings: Settings) -> User:
         ) from error
     rules, setting = settings.rules_for(row.user)
     return User(name=row.user, key_id=row.id, key_name=row.name, rules=rules, setting=setting)
+
+
+def still(visit: Visit, store: Store) -> None:
+    """Raise Unauthenticated when the key was revoked while the body came, or a hook was held."""
+    try:
+        _replayed(visit.user.key_id, store, visit.route.provider)
+    except StoreError as error:
+        raise NotReady(
+            "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "
+            "owner.",
+            detail=str(error),
+        ) from error
 
 
 def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyRow:

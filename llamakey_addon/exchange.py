@@ -30,6 +30,7 @@ class Exchange:
         "mask",
         "parts",
         "resent",
+        "sent_s",
         "spelled",
         "started_s",
         "up",
@@ -58,5 +59,6 @@ class Exchange:
         self.close_after = not head.keep_alive
         self.ends_with_connection = False
         self.resent = False
+        self.sent_s = 0.0
         self.first_byte_s: float | None = None
         self.up = self.down = 0

@@ -105,6 +105,7 @@ class Gate:
         Raises:
             Denied: a rule stands against it, or its body cannot be read.
         """
+        authenticate.still(visit, self._store)
         call = authorize.judge(visit, body, json_body_bytes=self.limits.json_body_bytes)
         provider = visit.route.provider
         upstream = provider.upstream

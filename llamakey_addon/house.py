@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -37,18 +38,20 @@ class House:
         self.watcher: Watcher | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._addresses: Counter[str] = Counter()
-        self._connections = 0
+        self._connections: dict[str, str] = {}
+        self.silent: dict[str, asyncio.TimerHandle] = {}
+        """By connection: when one that never sent a byte is closed."""
         self._empty: asyncio.Event | None = None
         """Set when the last road ends; there while a drain waits for it."""
 
     # ── connections of clients ────────────────────────────────────────────────────────────────
 
-    def admit_connection(self, address: str) -> str:
+    def admit_connection(self, connection: str, address: str) -> str:
         """Count a connection in; why not, or ""."""
         limits = self.settings.limits
-        self._connections += 1
+        self._connections[connection] = address
         self._addresses[address] += 1
-        if self._connections > limits.connections:
+        if len(self._connections) > limits.connections:
             return f"more than limits.connections = {limits.connections}"
         if self._addresses[address] > limits.connections_per_address:
             return (
@@ -57,18 +60,29 @@ class House:
             )
         return ""
 
-    def release_connection(self, address: str) -> None:
-        """Count it out; each that was counted in, once."""
-        self._connections -= 1
-        self._addresses[address] -= 1
-        if not self._addresses[address]:
-            del self._addresses[address]
+    def release_connection(self, connection: str) -> None:
+        """Count it out, whether it was let in or not."""
+        address = self._connections.pop(connection, None)
+        if address is not None:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+    def heard(self, connection: str) -> None:
+        """It has sent something, or is gone: it is no longer timed as silent."""
+        timer = self.silent.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
 
     def watch(self, ask: Ask, road: Road, client: Any) -> Look | None:
         """Somebody who looks at this request, or None. One who fails does not look."""
         if self.watcher is None:
             return None
-        return self.watcher(ask, road, client)
+        try:
+            return self.watcher(ask, road, client)
+        except Exception as error:
+            self.gate.alarm(error)
+            return None
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run `work` at once, as far as it goes without waiting."""
@@ -82,6 +96,22 @@ class House:
         self.roads.discard(road)
         if not self.roads and self._empty is not None:
             self._empty.set()
+
+    def scrub_record(self, record: logging.LogRecord) -> bool:
+        """A logging filter: takes keys by value out of warnings, errors and tracebacks, of
+        mitmproxy's or of other addons', before they are shown."""
+        if record.levelno >= logging.WARNING or record.exc_info:
+            try:
+                record.msg = self.gate.scrub(record.getMessage())
+                record.args = ()
+                if record.exc_info:
+                    text = logging.Formatter().formatException(record.exc_info)
+                    record.msg += "\n" + self.gate.scrub(text)
+                    record.exc_info = record.exc_text = None
+            except Exception as error:
+                record.msg = f"(a log record could not be read: {type(error).__name__})"
+                record.args, record.exc_info, record.exc_text = (), None, None
+        return True
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────
 

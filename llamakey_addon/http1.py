@@ -231,7 +231,7 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
     if line is None or _LONE_CR_OR_LF.search(raw) or _FOLD.search(raw) or _CONTROL.search(raw):
         raise UpstreamFault(
             "The provider's answer is not valid HTTP/1.1. Try again.",
-            detail=f"answer begins {bytes(raw[:60])!r}",
+            detail="its status line or a header is malformed",
         )
     lines = _Lines()
     status = int(line[2])
@@ -254,7 +254,7 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
             if chunked or value.lower() != b"chunked":
                 raise UpstreamFault(
                     "The provider's answer has an unknown Transfer-Encoding. Try again.",
-                    detail=f"Transfer-Encoding {value!r}",
+                    detail="a Transfer-Encoding other than one `chunked`",
                 )
             chunked = True
         elif key == b"connection":
@@ -262,7 +262,7 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
     if len(lengths) > 1 or (lengths and chunked) or not all(map(_LENGTH.fullmatch, lengths)):
         raise UpstreamFault(
             "The provider's answer gives its length in two ways. Try again.",
-            detail=f"Content-Length {sorted(lengths)!r}, chunked {chunked}",
+            detail="a Content-Length that is doubled, no number, or beside chunks",
         )
     if request_method == "HEAD" or status < 200 or status in (204, 304):
         length = 0

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from llamakey_addon.house import House
 
 _HIGH_WATER_BYTES = 64 * 1024
+_STUCK_S = 30.0
 
 
 class Flush(events.Event):
@@ -54,6 +55,7 @@ class RoadLayer(layer.Layer):
         self._out: list[commands.Command] = []
         self._inside = False
         self._flushing = False
+        self._reading_paused = False
         self._alarm: asyncio.TimerHandle | None = None
         self._drain: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -64,10 +66,27 @@ class RoadLayer(layer.Layer):
     # ── mitmproxy's side ──────────────────────────────────────────────────────────────────────
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        try:
+            yield from self._take(event)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # mitmproxy would log it and leave the client hanging, or end the process
+            self._house.gate.alarm(error)
+            self.road.client_closed()
+            self._gone()
+            self._out.clear()
+            yield commands.CloseConnection(self.context.client)
+
+    def _take(self, event: events.Event) -> layer.CommandGenerator[None]:
         self._inside = True
         try:
             if isinstance(event, events.DataReceived):
                 self.road.client_data(event.data)
+                if self._reading_paused:
+                    # The handler's stream reader pauses the transport too, when it is full, and
+                    # resumes it once it was read, knowing nothing of our pause.
+                    self.pause_client()
             elif isinstance(event, events.ConnectionClosed):
                 self.road.client_closed()
                 self._gone()
@@ -124,12 +143,16 @@ class RoadLayer(layer.Layer):
         self._out.append(commands.CloseConnection(self.context.client))
         self._gone()
         self._flush()
+        if (transport := self._transport()) is not None:
+            self._end_when_stuck(transport, transport.get_write_buffer_size())
 
     def pause_client(self) -> None:
+        self._reading_paused = True
         if (transport := self._transport()) is not None:
             transport.pause_reading()
 
     def resume_client(self) -> None:
+        self._reading_paused = False
         if (transport := self._transport()) is not None and not transport.is_closing():
             transport.resume_reading()
 
@@ -157,6 +180,18 @@ class RoadLayer(layer.Layer):
 
     def watch(self, ask: Ask) -> Look | None:
         return self._house.watch(ask, self.road, self.context.client)
+
+    def _end_when_stuck(self, transport: asyncio.Transport, before: int) -> None:
+        """A closed transport waits for its last bytes to leave, but not for ever."""
+        if before:
+            self._loop.call_later(_STUCK_S, self._look_if_stuck, transport, before)
+
+    def _look_if_stuck(self, transport: asyncio.Transport, before: int) -> None:
+        now = transport.get_write_buffer_size()
+        if now >= before:
+            transport.abort()
+        else:
+            self._end_when_stuck(transport, now)
 
     # ── pressure ──────────────────────────────────────────────────────────────────────────────
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
 from llamakey_addon.errors import UpstreamFault
 
 _STEP: Final = 64 * 1024
+_SHORTEST: Final = 8
+#: So much of a key at the end of what a compressed piece unpacks to holds that piece back.
+_BEGINNING: Final = 4
 #: An answer that unpacks to more than this, and to more than 200 times its size, is a bomb.
 _BOMB_BYTES: Final = 64 * 1024 * 1024
 _BOMB_RATIO: Final = 200
@@ -28,8 +32,15 @@ class KeyInAnswer(Exception):
     """A compressed answer holds the real key: nothing of this chunk may pass."""
 
 
+@lru_cache(maxsize=256)
 def forms(secret: bytes) -> tuple[bytes, ...]:
-    """The ways in which an answer may spell a key: as it is, in a URL, in JSON, in base64."""
+    """The ways in which an answer may spell a key: as it is, in a URL, in JSON, in base64.
+
+    A word of a few letters, as some local servers take for a key, is not one: masking it would
+    only spoil answers.
+    """
+    if len(secret) < _SHORTEST:
+        return ()
     text = secret.decode("latin-1")
     spelled = {
         secret,
@@ -63,7 +74,7 @@ class PlainMask:
         if self._held:
             data = self._held + data
         data = mask_all(data, self._spelled)
-        keep = self._tail(data)
+        keep = _tail(data, self._spelled)
         if keep:
             self._held = data[-keep:]
             return data[:-keep]
@@ -75,30 +86,42 @@ class PlainMask:
         held, self._held = self._held, b""
         return held
 
-    def _tail(self, data: bytes) -> int:
-        """Length of the longest tail that begins a spelling and is not one."""
-        size = len(data)
-        best = 0
-        for form in self._spelled:
-            first = form[:1]
-            at = data.find(first, max(0, size - len(form) + 1))
-            while at >= 0:
-                if form.startswith(data[at:]):
-                    best = max(best, size - at)
-                    break
-                at = data.find(first, at + 1)
-        return best
+
+def _tail(data: bytes, spelled: tuple[bytes, ...]) -> int:
+    """Length of the longest tail that begins a spelling and is not one."""
+    size = len(data)
+    best = 0
+    for form in spelled:
+        first = form[:1]
+        at = data.find(first, max(0, size - len(form) + 1))
+        while at >= 0:
+            if form.startswith(data[at:]):
+                best = max(best, size - at)
+                break
+            at = data.find(first, at + 1)
+    return best
 
 
 class PackedScan:
     """Reads along a compressed body that passes unchanged."""
 
-    __slots__ = ("_gzip", "_in", "_longest", "_out", "_spelled", "_start", "_tail", "_unpack")
+    __slots__ = (
+        "_gzip",
+        "_held",
+        "_in",
+        "_longest",
+        "_out",
+        "_spelled",
+        "_start",
+        "_tail",
+        "_unpack",
+    )
 
     def __init__(self, spelled: tuple[bytes, ...], coding: bytes) -> None:
         self._spelled = spelled
         self._longest = max(map(len, spelled), default=0)
         self._tail = b""
+        self._held = b""
         self._in = self._out = 0
         self._gzip = coding != b"deflate"
         self._start = b""
@@ -106,24 +129,33 @@ class PackedScan:
         self._unpack = zlib.decompressobj(_GZIP) if self._gzip else None
 
     def feed(self, data: bytes) -> bytes:
-        """`data`, when what it unpacks to holds no key.
+        """What may pass now: all that came, unless it unpacks to something that ends like the
+        beginning of a key; then nothing, until the next bytes say what it is.
 
         Raises:
-            KeyInAnswer: it does, or it cannot be read.
+            KeyInAnswer: it unpacks to a key, or it cannot be read.
         """
+        self._scan(data)
+        if _tail(self._tail, self._spelled) >= _BEGINNING:
+            self._held += data
+            return b""
+        data, self._held = self._held + data, b""
+        return data
+
+    def _scan(self, data: bytes) -> None:
         self._in += len(data)
         left = data
         if self._unpack is None:
             left = self._start = self._start + data
             if len(left) < 2:
-                return data
+                return
             wrapped = left[0] & 15 == 8 and int.from_bytes(left[:2]) % 31 == 0
             self._unpack = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
         while True:
             if self._unpack.eof:
                 left = left.lstrip(b"\0")  # padding
                 if not left:
-                    return data
+                    return
                 if not self._gzip:
                     raise KeyInAnswer(_DAMAGED)
                 self._unpack = zlib.decompressobj(_GZIP)  # another member
@@ -138,10 +170,12 @@ class PackedScan:
                 left = self._unpack.unconsumed_tail
                 # a full step: zlib may hold more back, though it has taken all there is
                 if not left and len(plain) < _STEP:
-                    return data
+                    return
 
     def end(self) -> bytes:
-        return b""
+        """What was held back: it turned out to be no key."""
+        held, self._held = self._held, b""
+        return held
 
     def _look(self, plain: bytes) -> None:
         """Compare what was unpacked, with the end of what was before it."""
@@ -184,5 +218,5 @@ def mask_for(coding: bytes, spelled: tuple[bytes, ...]) -> Mask:
         return PackedScan(spelled, coding)
     raise UpstreamFault(
         "The provider's answer is in a Content-Encoding that the proxy did not ask for.",
-        detail=f"Content-Encoding {coding!r}",
+        detail="a Content-Encoding other than gzip, deflate and identity",
     )

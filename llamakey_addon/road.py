@@ -45,6 +45,7 @@ _PIPELINE_BYTES: Final = 64 * 1024
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_S: Final = 2.0
 _JOIN_BYTES: Final = 64 * 1024
+_STALE_S: Final = 2.0
 _NEVER_S: Final = 1e9
 
 
@@ -141,7 +142,12 @@ class Road:
     @_guarded
     def opened(self, link: Link) -> None:
         x = self._exchange
-        if x is None or self._state is not _State.OPEN:
+        if (
+            x is None
+            or x.grant is None
+            or self._state is not _State.OPEN
+            or link.upstream != x.grant.upstream  # never a connection that another one wished for
+        ):
             link.give_back()
         else:
             self._send(x, link)
@@ -173,13 +179,18 @@ class Road:
         if x is None or x.link is None:
             return
         if x.answer is None:
-            if x.link.reused and x.first_byte_s is None and x.content is not None and not x.resent:
-                # The provider closed an idle connection just as we took it.
+            if (
+                x.link.reused
+                and x.first_byte_s is None
+                and x.content is not None
+                and not x.resent
+                and self._rim.now() - x.sent_s < _STALE_S
+            ):
+                # The provider closed an idle connection just as we took it. After a longer wait it
+                # may have been at work on the request, which must not be served twice.
                 x.resent = True
                 x.link = None
-                self._state = _State.OPEN
-                assert x.grant is not None
-                self._rim.open_upstream(x.grant.upstream, fresh=True)
+                self._wish(x, fresh=True)
                 return
             raise UpstreamFault(
                 "The provider closed the connection before it answered. Try again.", detail=why
@@ -409,19 +420,24 @@ class Road:
         x.grant = grant
         x.content = content
         x.parts = [] if content is not None else x.parts
+        self._wish(x, fresh=False)
+
+    def _wish(self, x: Exchange, *, fresh: bool) -> None:
+        assert x.grant is not None
         self._state = _State.OPEN
         self._deadline_s = _NEVER_S  # the pool has its own
-        self._rim.open_upstream(grant.upstream, fresh=False)
+        self._rim.open_upstream(x.grant.upstream, fresh=fresh)
 
     def _send(self, x: Exchange, link: Link) -> None:
         """The one place where a real key becomes bytes."""
         grant = x.grant
         assert grant is not None
         x.link = link
+        x.sent_s = self._rim.now()
         self._link_full = False
         headers = list(grant.headers)
         if grant.secret is not None:
-            key = grant.secret.reveal(grant.upstream.host)
+            key = grant.secret.reveal(link.upstream.host)
             place = grant.visit.route.provider.entry.credential.place
             value = place.format.replace("{key}", key.decode("ascii"))
             headers.append((place.header.encode("ascii"), value.encode("ascii")))
@@ -623,7 +639,7 @@ class Road:
             expects_continue=False,
             websocket=False,
         )
-        self._begin(ask, head, None)
+        self._begin(ask, head, self._rim.watch(ask))
         self._deny(denied)
 
     def _deny(self, denied: Denied) -> None:
@@ -632,6 +648,8 @@ class Road:
         if x is None or x.answer is not None:
             self._cut(denied.code)
             return
+        if self._state is _State.OPEN:
+            self._rim.cancel_upstream()
         if x.link is not None:
             x.link.drop()
             x.link = None
@@ -701,12 +719,14 @@ class Road:
             link, x.link = x.link, None
             if link is not None:
                 link.drop()
-        # an answer that ends with its connection looks whole unless the connection is reset
-        self._close(reset=x is not None and x.answer is not None and x.ends_with_connection)
-        if x is not None:
-            if x.grant is None and x.visit is not None and x.answer is None:
-                self._gate.abandoned(x.ask, x.visit, why, total_s=self._rim.now() - x.started_s)
-            self._end(x, why)
+        try:
+            if x is not None:
+                if x.grant is None and x.visit is not None and x.answer is None:
+                    self._gate.abandoned(x.ask, x.visit, why, total_s=self._rim.now() - x.started_s)
+                self._end(x, why)
+        finally:
+            # an answer that ends with its connection looks whole unless the connection is reset
+            self._close(reset=x is not None and x.answer is not None and x.ends_with_connection)
 
     def _linger(self) -> None:
         """Close so that the answer arrives: a socket closed over unread bytes is reset, and the

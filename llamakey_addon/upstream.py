@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ipaddress
 import ssl
 import urllib.request
 from collections import defaultdict
@@ -264,12 +265,24 @@ class Pool:
         return context
 
     def _proxy_for(self, upstream: Upstream) -> str | None:
+        # A plain connection would show it the real key, and this machine is not behind it.
+        if not upstream.tls or _is_this_machine(upstream.host):
+            return None
         if self._proxy is not None:
             return self._proxy or None
         found = urllib.request.getproxies().get(upstream.scheme)
         if not found or urllib.request.proxy_bypass(f"{upstream.host}:{upstream.port}"):
             return None
         return found
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def trust(ca: str) -> ssl.SSLContext:

@@ -124,6 +124,8 @@ class Rim:
         self.wishes.append((upstream, fresh))
         if self.at_once:
             thing = self.at_once.pop(0)
+            if isinstance(thing, Link):
+                thing.upstream = upstream
             if isinstance(thing, Denied):
                 self.road.unopened(thing)
             else:

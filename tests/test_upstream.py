@@ -17,6 +17,8 @@ from llamakey_addon.errors import UpstreamFault, UpstreamTimeout
 from llamakey_addon.journey import Upstream
 from llamakey_addon.upstream import Pool, UpstreamLink
 
+#: A host that nobody but the company's proxy knows (RFC 2606).
+NAME = "provider.invalid"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -329,8 +331,8 @@ async def company_proxy(status: bytes = b"200 OK") -> AsyncIterator[tuple[int, l
         if not status.startswith(b"200"):
             writer.close()
             return
-        host, _, port = head.split()[1].decode().rpartition(":")
-        onward = await asyncio.open_connection(host, int(port))
+        port = head.split()[1].decode().rpartition(":")[2]
+        onward = await asyncio.open_connection("127.0.0.1", int(port))
         writers.append(onward[1])
         await asyncio.gather(pump(reader, onward[1]), pump(onward[0], writer))
 
@@ -342,16 +344,16 @@ async def company_proxy(status: bytes = b"200 OK") -> AsyncIterator[tuple[int, l
 
 
 async def test_through_the_companys_proxy(authority: trustme.CA, ca_file: str) -> None:
-    async with serving(authority) as provider, company_proxy() as (port, heads):
+    async with serving(authority, NAME) as provider, company_proxy() as (port, heads):
         pool = make(proxy=f"http://me:pass%20word@127.0.0.1:{port}")
-        link = await pool.open(at(provider, ca_file, "localhost", "https"))
+        link = await pool.open(at(provider, ca_file, NAME, "https"))
         owner = Owner()
         link.lend(owner)
         await exchange(link, owner, await provider.streams.get())
         assert bytes(owner.data) == OK
         login = base64.b64encode(b"me:pass word")
         assert heads == [
-            f"CONNECT localhost:{provider.port} HTTP/1.1\r\nHost: localhost:{provider.port}\r\n"
+            f"CONNECT {NAME}:{provider.port} HTTP/1.1\r\nHost: {NAME}:{provider.port}\r\n"
             f"Proxy-Authorization: Basic {login.decode()}\r\n\r\n".encode()
         ]
         pool.close()
@@ -360,25 +362,39 @@ async def test_through_the_companys_proxy(authority: trustme.CA, ca_file: str) -
 async def test_the_environment_names_the_proxy_and_what_goes_without(
     authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(authority) as provider, company_proxy() as (port, heads):
+    async with serving(authority, NAME) as provider, company_proxy() as (port, heads):
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         pool = make(proxy=None)
-        await pool.open(at(provider, ca_file, "localhost", "https"))
+        await pool.open(at(provider, ca_file, NAME, "https"))
         assert len(heads) == 1
-        monkeypatch.setenv("NO_PROXY", "localhost")
-        await pool.open(at(provider, ca_file, "localhost", "https"))
+        monkeypatch.setenv("NO_PROXY", NAME)
+        with pytest.raises(UpstreamFault):  # directly, where nobody knows the name
+            await pool.open(at(provider, ca_file, NAME, "https"))
         assert len(heads) == 1
+        pool.close()
+
+
+@pytest.mark.parametrize(("host", "scheme"), [("localhost", "https"), ("127.0.0.1", "http")])
+async def test_what_is_here_or_plain_goes_by_no_proxy(
+    authority: trustme.CA, ca_file: str, host: str, scheme: str
+) -> None:
+    """A plain one would show it the real key; and its localhost is not ours."""
+    tls = authority if scheme == "https" else None
+    async with serving(tls) as provider, company_proxy() as (port, heads):
+        pool = make(proxy=f"http://127.0.0.1:{port}")
+        await pool.open(at(provider, ca_file, host, scheme))
+        assert heads == []
         pool.close()
 
 
 async def test_a_proxy_that_refuses(authority: trustme.CA, ca_file: str) -> None:
     async with (
-        serving(authority) as provider,
+        serving(authority, NAME) as provider,
         company_proxy(b"407 Proxy Authentication Required") as (port, _),
     ):
         pool = make(proxy=f"http://127.0.0.1:{port}")
         with pytest.raises(UpstreamFault, match="company's proxy refused") as caught:
-            await pool.open(at(provider, ca_file, "localhost", "https"))
+            await pool.open(at(provider, ca_file, NAME, "https"))
         assert "407" in caught.value.detail
         assert caught.value.setting == "upstream_proxy"
         pool.close()
@@ -388,5 +404,5 @@ async def test_a_proxy_url_of_another_kind_is_told(pool: Pool) -> None:
     async with serving() as provider:
         other = make(proxy="socks5://127.0.0.1:1")
         with pytest.raises(UpstreamFault) as caught:
-            await other.open(at(provider))
+            await other.open(at(provider, "", NAME, "https"))
         assert "http://HOST:PORT" in caught.value.detail

@@ -185,3 +185,15 @@ def test_pipelined_requests_are_flows_of_one_connection(page: Page, call: Caller
     flows = [flow for flow in page.flows() if marked(call.mark)(flow)]
     assert len({flow["id"] for flow in flows}) == 3
     assert len({flow["client_conn"]["id"] for flow in flows}) == 1
+
+
+def test_a_head_that_cannot_be_read_is_a_flow_too(page: Page, call: Caller) -> None:
+    """Nothing of it is known but that it came, and what was said to it."""
+    with Wire(call.proxy.url) as wire:
+        wire.send(b"GET  /openai/v1/models HTTP/1.1\r\n\r\n")
+        answer = wire.answer()
+    assert answer.status == 400
+    id = dict(answer.headers)[b"x-llamakey-request-id"].decode()
+    flow = page.wait(lambda each: id in json.dumps(each.get("response", {})))
+    assert flow["response"]["status_code"] == 400
+    assert page.content(flow, "response") == answer.body

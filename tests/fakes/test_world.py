@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,7 @@ from tests import canary
 from tests.client import Wire
 from tests.fakes import World
 from tests.fakes.families import FAMILIES
+from tests.harness import ROOT
 
 CHAT = json.dumps({"model": "fake", "messages": [], "stream": True}).encode()
 
@@ -124,3 +128,27 @@ def test_a_secret_is_found_in_disguise(pad: int) -> None:
     ):
         assert canary.find(b"before " + shown + b" after", [secret, "sk-other"]) == [secret]
     assert canary.find(b"before sk-proj-7f3a9 after", [secret]) == []
+
+
+def test_as_a_process_of_its_own(tmp_path) -> None:
+    command = [sys.executable, "-m", "tests.fakes", "--folder", str(tmp_path), "openai"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as fake:
+        assert fake.stdin
+        assert fake.stdout
+        start = json.loads(fake.stdout.readline())
+        context = ssl.create_default_context(cafile=start["ca"])
+        with Wire(start["origins"]["openai"], context) as wire:
+            wire.request("GET", "/v1/models", bearer(start["keys"]["openai"]))
+            assert wire.answer().status == 200
+        for order, key, wanted in (
+            ({"do": "requests"}, "target", "/v1/models"),
+            ({"do": "open", "gate": "g"}, "sent", 0),
+        ):
+            fake.stdin.write(json.dumps(order) + "\n")
+            fake.stdin.flush()
+            said = json.loads(fake.stdout.readline())
+            assert said.get("requests", [said])[0][key] == wanted
+        fake.stdin.close()
+        assert fake.wait(20) == 0

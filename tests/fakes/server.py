@@ -15,7 +15,7 @@ import h11
 from tests.fakes import odd
 from tests.fakes.families import Family
 from tests.fakes.steps import GATE_HEADER, Gate
-from tests.fakes.wire import DATE, KEPT_BYTES, Reply, Request
+from tests.fakes.wire import DATE, KEPT_BYTES, Reply, Request, json_reply
 
 if TYPE_CHECKING:
     from tests.fakes.world import Line, World
@@ -275,4 +275,9 @@ async def answer(exchange: Exchange) -> None:
     if handler is None:
         await exchange.reply(family.unknown(request))
         return
-    await exchange.reply(handler(request))
+    try:
+        reply = handler(request)
+    except Exception as error:
+        # said to whoever asked, or it would look like the proxy's fault
+        reply = json_reply({"error": f"the fake failed: {error!r}"}, 500)
+    await exchange.reply(reply)

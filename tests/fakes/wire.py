@@ -75,6 +75,11 @@ class Request:
         raw = self.target.partition("?")[2]
         return {name: values[0] for name, values in parse_qs(raw, keep_blank_values=True).items()}
 
+    def place(self, name: str, prefix: str = "") -> int:
+        """Where in a list a page's token stands; 0 for none, and for one that is not ours."""
+        token = self.query.get(name, "").removeprefix(prefix)
+        return int(token) if token.isdigit() else 0
+
     def values(self, name: str) -> list[str]:
         """All values of a header, compared without case."""
         wanted = name.lower().encode()

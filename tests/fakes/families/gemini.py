@@ -112,7 +112,7 @@ def _model(name: str) -> dict[str, object]:
 
 def models(request: Request) -> Reply:
     """Five models; pages of two, whatever size is asked for."""
-    start = int(request.query.get("pageToken") or 0)
+    start = request.place("pageToken")
     page: dict[str, object] = {"models": [_model(name) for name in NAMES[start : start + 2]]}
     if start + 2 < len(NAMES):
         page["nextPageToken"] = str(start + 2)

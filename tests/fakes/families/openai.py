@@ -225,7 +225,7 @@ def files_create(request: Request) -> Reply:
 
 def files_list(request: Request) -> Reply:
     """Five files, two a page."""
-    after = int(request.query.get("after", "file-0").removeprefix("file-"))
+    after = request.place("after", "file-")
     page = [file_object(number) for number in range(after + 1, min(after + 3, 6))]
     first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
     more = bool(page) and last != "file-5"

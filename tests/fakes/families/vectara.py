@@ -72,7 +72,7 @@ def _corpus(number: int) -> dict[str, object]:
 @routes("GET", "/v2/corpora")
 def corpora(request: Request) -> Reply:
     """Four corpora, two a page."""
-    start = int(request.query.get("page_key") or 0)
+    start = request.place("page_key")
     page = {"corpora": [_corpus(start + 1), _corpus(start + 2)]}
     return json_reply({**page, "metadata": {} if start else {"page_key": "2"}})
 

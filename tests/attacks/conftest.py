@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,10 +11,13 @@ import pytest
 from tests.client import Answer, Closed, Wire
 from tests.conftest import Start
 from tests.fakes import Request, World
-from tests.harness import Mode, Proxy
+from tests.harness import Mode, Proxy, _ticks
 
 LIMITS = {"limits": {"head_timeout_s": 2.0, "body_timeout_s": 2.0, "body_bytes": 512 * 2**20}}
 """Small times, so that slow attacks are seen to end soon."""
+
+
+_NUMBERS = itertools.count()
 
 
 @dataclass(slots=True)
@@ -22,8 +26,9 @@ class Door:
 
     proxy: Proxy
     world: World
-    _requests: int
-    _bytes: int
+    _requests: int = 0
+    _bytes: int = 0
+    _malformed: int = 0
 
     def wire(self) -> Wire:
         return Wire(self.proxy.url)
@@ -65,6 +70,10 @@ class Door:
         self._bytes = self._all_bytes()
         return found
 
+    def malformed(self) -> list[str]:
+        """What h11 held against anything that came to a provider since this test began."""
+        return self._all_malformed()[self._malformed :]
+
     def assert_untouched(self) -> None:
         """Not a byte came to any provider."""
         assert self.world.requests(since=self._requests) == []
@@ -72,9 +81,40 @@ class Door:
 
     def assert_still_serves(self) -> None:
         """An honest request is served as ever."""
-        answer = self.ask(self.head("GET /anthropic/odd/json"))
-        assert answer.status == 200
-        assert [request.credential for request in self.seen()] == ["real"]
+        path = f"/odd/json/honest-{next(_NUMBERS)}"
+        assert self.ask(self.head(f"GET /anthropic{path}")).status == 200
+        # what was cut off a moment ago may be recorded late
+        found = [request for request in self.seen() if request.path == path]
+        assert [request.credential for request in found] == ["real"]
+
+    def assert_still_serves_soon(self) -> None:
+        """As above, once what was closed a moment ago is seen to be closed."""
+        for _ in _ticks(10):
+            try:
+                if self.ask(self.head("GET /anthropic/odd/json")).status == 200:
+                    break
+            except (Closed, ConnectionError):
+                continue
+        self.seen()
+        self.assert_still_serves()
+
+    def hold(self, count: int) -> list[Wire]:
+        """So many connections that are served; waits for earlier ones to be seen closed."""
+        found: list[Wire] = []
+        for _ in _ticks(10):
+            wire = self.wire()
+            try:
+                wire.send(b"GET /anthropic HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert wire.answer().status == 200
+                found.append(wire)
+            except (Closed, ConnectionError):
+                wire.close()
+            if len(found) == count:
+                return found
+        raise TimeoutError(f"{len(found)} of {count} connections are served")
+
+    def _all_malformed(self) -> list[str]:
+        return [line.malformed for line in self.world.lines() if line.malformed]
 
     def _all_bytes(self) -> int:
         return sum(line.bytes_in for line in self.world.lines())
@@ -89,7 +129,8 @@ def refused(answer: Answer, *statuses: int) -> None:
 
 
 def open_door(proxy: Proxy, world: World) -> Door:
-    door = Door(proxy, world, 0, 0)
+    door = Door(proxy, world)
+    door._malformed = len(door._all_malformed())
     door.seen()
     return door
 

@@ -105,16 +105,15 @@ def attack(door: Door, path: str, *headers: bytes, body: bytes) -> None:
         assert answer in served or answer.status in (400, 401, 404, 501), answer
     # of an upload that was cut off the beginning may come late; it has another tag then
     seen = [request for request in door.seen() if tag in request.target]
-    for request in door.world.requests("anthropic"):
+    for request in seen:
         assert request.credential == "real"
-        assert "smuggled" not in request.target
+    assert not any("smuggled" in request.target for request in door.world.requests("anthropic"))
     assert len([request for request in seen if request.complete]) == len(served)
     if answers[0].header("connection") == "close":
         assert len(answers) == 1
     if answers[0] not in served:
         assert len(seen) <= 1, "what was refused, and the honest one behind it"
-    for line in door.world.lines("anthropic"):
-        assert line.malformed in ("", CUT), line
+    assert set(door.malformed()) <= {CUT}
 
 
 @pytest.mark.parametrize("path", ["/anthropic/odd/json", "/anthropic/v1/messages"])

@@ -117,8 +117,6 @@ class Road:
     def client_data(self, data: bytes) -> None:
         if self._state is _State.LINGER:
             self._lingered += len(data)
-            if self._lingered > _LINGER_BYTES:
-                self._close()
         elif self._state is _State.STREAM and not self._inbox:
             self._take_body(data)
         else:
@@ -782,6 +780,10 @@ class Road:
             want = not self._link_full and not self._inbox
         elif self._state in (_State.LOOK, _State.OPEN, _State.ANSWER):
             want = len(self._inbox) <= _PIPELINE_BYTES
+        elif self._state is _State.LINGER:
+            # Then unread, and still open: a client that meets a closed door while it sends (Node's
+            # fetch) never looks at its answer.
+            want = self._lingered <= _LINGER_BYTES
         else:
             want = not (self._client_full and self._state is _State.HEAD)
         if want != self._reading and self._state is not _State.CLOSED:

@@ -36,6 +36,8 @@ run({
     return found;
   },
   denied: () => strict(DENIED).models.list(),
+  denied_upload: async () =>
+    strict(DENIED).files.create({ file: await toFile(Buffer.alloc(20_000_000), "big.jsonl"), purpose: "batch" }),
   limited: () => strict(LIMITED).chat.completions.create({ model: "m", messages }),
   rate_limited: () => client.chat.completions.create({ model: "fake-429", messages }),
 });

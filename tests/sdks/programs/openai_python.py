@@ -88,6 +88,12 @@ def denied():
 
 
 @surface
+def denied_upload():
+    # the denial comes while most of the body is still to be sent
+    strict(DENIED).files.create(file=("big.jsonl", b"x" * 20_000_000), purpose="batch")
+
+
+@surface
 def limited():
     strict(LIMITED).chat.completions.create(model="m", messages=ASK)
 

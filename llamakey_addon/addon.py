@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 from mitmproxy import ctx, exceptions
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.layers import modes
-from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from llamakey_addon import options, store
 from llamakey_addon.config import Settings
+from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.house import House
 from llamakey_addon.journal import Journal
@@ -38,6 +39,17 @@ logger = logging.getLogger("llamakey")
 
 _HOUSE: Final = "_llamakey_house"
 _PROXYSERVER_LOG: Final = logging.getLogger("mitmproxy.addons.proxyserver")
+_CONNECTION_HOOKS: Final = frozenset(
+    {
+        "client_connected",
+        "client_disconnected",
+        "next_layer",
+        "tls_clienthello",
+        "tls_start_client",
+        "tls_established_client",
+        "tls_failed_client",
+    }
+)
 _OUT_OF_CHAIN: Final = "its addon is not loaded (see the log)"
 
 
@@ -60,6 +72,7 @@ class LlamaKey:
             else House(settings, keys, journal)
         )
         self._tls: Any = None
+        self._late = False
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────
 
@@ -79,11 +92,12 @@ class LlamaKey:
             setattr(master, _HOUSE, self._given or _build())
         self.house.gate.shut = _OUT_OF_CHAIN
         _replace_replay(master, self.house)
+        _guard_connection_hooks(master)
         self._make_safe()
 
     def configure(self, updated: AbstractSet[str]) -> None:
         house = self.house
-        why = options.refusal(_values())
+        why = options.refusal(_values()) or self._exposure()
         if why:
             house.gate.shut = why
             raise exceptions.OptionsError(why)
@@ -102,16 +116,18 @@ class LlamaKey:
         await self._serve_in_our_mode()
         self._look_again()
 
-    def done(self) -> None:
-        """Out of the chain: by a reload of the script, or because mitmproxy ends."""
+    def done(self) -> Awaitable[None] | None:
+        """Out of the chain: by a reload of the script, or because mitmproxy ends, which waits."""
         house = self.house
-        house.gate.shut = _OUT_OF_CHAIN
         if ctx.master.should_exit.is_set():
-            house.close()
+            return asyncio.ensure_future(_end(house))
+        house.gate.shut = _OUT_OF_CHAIN
+        return None
 
     def reload(self, settings: Settings) -> None:
         """Serve by these settings from the next request on."""
         self.house.reload(settings)
+        ctx.options.update(tcp_timeout=max(ctx.options.tcp_timeout, _tcp_timeout_s(settings)))
 
     async def drain(self, timeout_s: float) -> int:
         """Wait for running answers; how many did not end in time."""
@@ -166,9 +182,7 @@ class LlamaKey:
         """Options that LlamaKey needs, where the user has not said otherwise."""
         opts, settings = ctx.options, self.house.settings
         known = opts.keys()
-        wanted: dict[str, Any] = {
-            "tcp_timeout": max(opts.tcp_timeout, int(settings.limits.answer_timeout_s) * 2 + 60)
-        }
+        wanted: dict[str, Any] = {"tcp_timeout": max(opts.tcp_timeout, _tcp_timeout_s(settings))}
         if list(opts.mode) == ["regular"]:
             wanted["mode"] = [options.DEAD_MODE]
             _PROXYSERVER_LOG.addFilter(_of_our_mode)
@@ -176,6 +190,9 @@ class LlamaKey:
             wanted["listen_host"] = settings.listen.host
         if opts.listen_port is None:
             wanted["listen_port"] = settings.listen.port
+        server = ctx.master.addons.get("proxyserver")
+        # What is open, or about to be, was told another address.
+        self._late = server is not None and len(server.servers) > 0 and len(wanted) > 1
         if "connection_strategy" in known and opts.connection_strategy == "eager":
             wanted["connection_strategy"] = "lazy"
         if "onboarding" in known and not opts.has_changed("onboarding"):
@@ -194,12 +211,28 @@ class LlamaKey:
         if server is None:
             return
         for mode, instance in list(server.servers._instances.items()):
-            if not instance.is_running and not options.is_ours(mode.full_spec):
+            if self._late or not options.is_ours(mode.full_spec):
+                if instance.is_running:
+                    await instance.stop()
                 del server.servers._instances[mode]
-        if not len(server.servers) or any(
-            not options.is_ours(instance.mode.full_spec) for instance in server.servers
-        ):
-            await server.setup_servers()
+        self._late = False
+        await server.setup_servers()  # opens what is not open
+
+    def _exposure(self) -> str:
+        """Why the address that options name is not listened on, or ""."""
+        settings = self.house.settings
+        if settings.tls is not None or settings.allow_plain:
+            return ""
+        for text in ctx.options.mode:
+            mode = ProxyMode.parse(text)
+            host = mode.listen_host(ctx.options.listen_host)
+            if not is_loopback(host):
+                where = host or "every address"
+                return (
+                    f"LlamaKey does not listen on {where} without TLS: local keys would cross the "
+                    "network in clear. Set tls (or allow_plain: true) in LlamaKey's config.yaml."
+                )
+        return ""
 
     def _look_again(self) -> None:
         """Does anybody look at flows? Asked when options change and when addons have started."""
@@ -231,6 +264,41 @@ class LlamaKey:
         streams = None if handler is None else handler.transports.get(client)
         if streams is not None and streams.handler is not None:
             streams.handler.cancel("no request came")
+
+
+async def _end(house: House) -> None:
+    """Let running answers end, settle what does not, then close."""
+    if not house.gate.draining:  # `lmk serve` has done it already
+        await house.drain(house.settings.limits.drain_timeout_s)
+    house.close()
+
+
+def _tcp_timeout_s(settings: Settings) -> int:
+    """mitmproxy's own time-out, so late that ours come first."""
+    return int(settings.limits.answer_timeout_s) * 2 + 60
+
+
+def _guard_connection_hooks(master: Any) -> None:
+    """In the hooks of connections, other addons' SystemExit and the like are errors, no more:
+    mitmproxy lets them end the process, or leave a client hanging."""
+    addons = master.addons
+    inner = addons.invoke_addon
+    if getattr(inner, "guards", False):
+        return
+
+    async def invoke_addon(addon: Any, event: Any) -> None:
+        try:
+            await inner(addon, event)
+        except Exception:
+            raise  # mitmproxy logs it
+        except BaseException as error:
+            task = asyncio.current_task()
+            if event.name not in _CONNECTION_HOOKS or (task is not None and task.cancelling()):
+                raise
+            raise RuntimeError(f"{type(error).__name__} in {event.name}: {error}") from None
+
+    invoke_addon.guards = True  # type: ignore[attr-defined]
+    addons.invoke_addon = invoke_addon
 
 
 def _of_our_mode(record: logging.LogRecord) -> bool:

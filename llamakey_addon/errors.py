@@ -16,7 +16,8 @@
         ├── Broken            500  a stage of ours failed; the log has the details
         ├── NotCarried        501  HTTP has it, this proxy does not
         ├── UpstreamFault     502  the provider's address, certificate or answer is bad
-        ├── NotReady          503  no real key, draining, or not in service
+        ├── NotReady          503  no real key, or not in service
+        │   └── Draining      503  passing: the proxy is being restarted
         └── UpstreamTimeout   504  the provider did not answer in time
 
 Every message says what to do next. Nothing in a message may come from a real key.
@@ -179,6 +180,20 @@ class UpstreamFault(Denied):
 class NotReady(Denied):
     status = 503
     code = "not_ready"
+
+
+class Draining(NotReady):
+    """The proxy is being stopped; another, or the next one, takes the request."""
+
+    code = "draining"
+    passing = True
+
+    def __init__(self) -> None:
+        super().__init__("The proxy is being restarted and takes no new requests. Try again.")
+
+    @property
+    def headers(self) -> Iterable[tuple[str, str]]:
+        return (("Retry-After", "1"),)
 
 
 class UpstreamTimeout(Denied):

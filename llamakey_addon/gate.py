@@ -16,7 +16,7 @@ from typing import Protocol
 
 from llamakey_addon import account, authenticate, authorize, catalogue, denial, http1, route
 from llamakey_addon.config import Limits, Settings
-from llamakey_addon.errors import Broken, Denied, NotReady
+from llamakey_addon.errors import Broken, Denied, Draining, NotReady
 from llamakey_addon.forwarded import client_address
 from llamakey_addon.journey import (
     Answer,
@@ -74,6 +74,8 @@ class Gate:
             return self._health()
         if self.shut:
             raise NotReady(f"The proxy is not in service: {self.shut}.")
+        if self.draining:
+            raise Draining
         settings = self.settings
         way = route.find(ask.target, ask.method, settings.providers, settings.query_keys)
         if self._is_courtesy(ask, way):

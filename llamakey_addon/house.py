@@ -75,14 +75,8 @@ class House:
             timer.cancel()
 
     def watch(self, ask: Ask, road: Road, client: Any) -> Look | None:
-        """Somebody who looks at this request, or None. One who fails does not look."""
-        if self.watcher is None:
-            return None
-        try:
-            return self.watcher(ask, road, client)
-        except Exception as error:
-            self.gate.alarm(error)
-            return None
+        """Somebody who looks at this request, or None."""
+        return None if self.watcher is None else self.watcher(ask, road, client)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run `work` at once, as far as it goes without waiting."""
@@ -140,7 +134,7 @@ class House:
         """End everything: roads settle what they carry, then connections are closed."""
         self.gate.draining = True
         for road in list(self.roads):
-            road.client_closed()
+            road.end("the proxy stopped")
         self.pool.close()
         self.store.close()
 

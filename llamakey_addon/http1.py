@@ -297,7 +297,9 @@ def upstream_headers(
     for name, value in headers:
         key = name.lower()
         if key == b"connection":
-            dropped.update(token.strip().lower() for token in value.split(b","))
+            tokens = (token.strip().lower() for token in value.split(b","))
+            # what says how the body is to be read was judged with it, and goes with it
+            dropped.update(token for token in tokens if not token.startswith(b"content-"))
         elif key == b"accept-encoding":
             accepted = value
     kept = [(b"Host", authority.encode("ascii"))]

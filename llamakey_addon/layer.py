@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _HIGH_WATER_BYTES = 64 * 1024
 _STUCK_S = 30.0
+_GLANCE_S = 0.2
+#: TCP states of Linux's TCP_INFO in which the other end has closed: CLOSE, CLOSE_WAIT.
+_LEFT = (7, 8)
 
 
 class Flush(events.Event):
@@ -42,6 +45,17 @@ class Flush(events.Event):
 
 async def _no_drain() -> None:
     """In place of the handler's own: see the module's docstring."""
+
+
+def _has_left(transport: asyncio.Transport) -> bool:
+    """Whether the client has closed its end; False where the system does not tell."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)
+    except OSError:
+        return True
+    return info[0] in _LEFT
 
 
 class RoadLayer(layer.Layer):
@@ -56,6 +70,7 @@ class RoadLayer(layer.Layer):
         self._inside = False
         self._flushing = False
         self._reading_paused = False
+        self._glance: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._drain: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -124,6 +139,8 @@ class RoadLayer(layer.Layer):
             self._alarm.cancel()
         if self._drain is not None:
             self._drain.cancel()
+        if self._glance is not None:
+            self._glance.cancel()
 
     # ── the rim ───────────────────────────────────────────────────────────────────────────────
 
@@ -150,6 +167,8 @@ class RoadLayer(layer.Layer):
         self._reading_paused = True
         if (transport := self._transport()) is not None:
             transport.pause_reading()
+        if self._glance is None:
+            self._glance = self._loop.call_later(_GLANCE_S, self._look_if_left)
 
     def resume_client(self) -> None:
         self._reading_paused = False
@@ -178,6 +197,9 @@ class RoadLayer(layer.Layer):
             self._alarm.cancel()
         self._alarm = self._loop.call_later(max(0.0, when_s - time.monotonic()), self._tick)
 
+    def soon(self) -> None:
+        self._loop.call_soon(self.road.go_on)
+
     def watch(self, ask: Ask) -> Look | None:
         return self._house.watch(ask, self.road, self.context.client)
 
@@ -192,6 +214,17 @@ class RoadLayer(layer.Layer):
             transport.abort()
         else:
             self._end_when_stuck(transport, now)
+
+    def _look_if_left(self) -> None:
+        """Nothing is read from a client while it is paused, not even its end: ask the system."""
+        self._glance = None
+        if not self._reading_paused or self.road.closed:
+            return
+        transport = self._transport()
+        if transport is None or _has_left(transport):
+            self.road.client_closed()
+        else:
+            self._glance = self._loop.call_later(_GLANCE_S, self._look_if_left)
 
     # ── pressure ──────────────────────────────────────────────────────────────────────────────
 

@@ -82,9 +82,14 @@ class PlainMask:
         return data
 
     def end(self) -> bytes:
-        """What was held back: it turned out to be no key."""
+        """What was held back, at the end of an answer; half a key and more stays masked."""
         held, self._held = self._held, b""
-        return held
+        return held if len(held) * 2 < self._longest else b"*" * len(held)
+
+    def cut(self) -> bytes:
+        """What was held back, where the answer breaks off."""
+        held, self._held = self._held, b""
+        return held if len(held) < _BEGINNING else b"*" * len(held)
 
 
 def _tail(data: bytes, spelled: tuple[bytes, ...]) -> int:
@@ -173,9 +178,20 @@ class PackedScan:
                     return
 
     def end(self) -> bytes:
-        """What was held back: it turned out to be no key."""
+        """What was held back, at the end of an answer.
+
+        Raises:
+            KeyInAnswer: it unpacks to half a key or more.
+        """
+        if _tail(self._tail, self._spelled) * 2 >= self._longest > 0:
+            raise KeyInAnswer("the compressed answer ends in the beginning of the real key")
         held, self._held = self._held, b""
         return held
+
+    def cut(self) -> bytes:
+        """What may pass where the answer breaks off: nothing of what was held back."""
+        held, self._held = self._held, b""
+        return b"" if _tail(self._tail, self._spelled) >= _BEGINNING else held
 
     def _look(self, plain: bytes) -> None:
         """Compare what was unpacked, with the end of what was before it."""
@@ -197,6 +213,9 @@ class NoMask:
         return data
 
     def end(self) -> bytes:
+        return b""
+
+    def cut(self) -> bytes:
         return b""
 
 

@@ -73,4 +73,7 @@ class Rim(Protocol):
     def wake_at(self, when_s: float) -> None:
         """Call `Road.tick` then; replaces an earlier wish."""
 
+    def soon(self) -> None:
+        """Call `Road.go_on` after whatever else waits for its turn."""
+
     def watch(self, ask: Ask) -> Look | None: ...

@@ -46,6 +46,7 @@ _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_S: Final = 2.0
 _JOIN_BYTES: Final = 64 * 1024
 _STALE_S: Final = 2.0
+_HEADS_A_TURN: Final = 8
 _NEVER_S: Final = 1e9
 
 
@@ -129,6 +130,11 @@ class Road:
         self._leave("client left")
 
     @_guarded
+    def end(self, why: str) -> None:
+        """End the connection from our side, whatever it is at; `why` is for the log."""
+        self._leave(why)
+
+    @_guarded
     def client_writable(self, writable: bool) -> None:
         self._client_full = not writable
         if (x := self._exchange) is not None and x.link is not None:
@@ -198,8 +204,7 @@ class Road:
         if x.answer_body.done:
             self._finish(x)
         else:
-            # What was held back as a key's beginning will not become one any more.
-            self._pass(x, x.mask.end())
+            self._pass(x, x.mask.cut())
             self._cut("upstream cut")
 
     @_guarded
@@ -268,6 +273,10 @@ class Road:
             x.parts = [content]
             self._read_all(x)
 
+    @_guarded
+    def go_on(self) -> None:
+        """Another turn, as asked for by `Rim.soon`."""
+
     def close_when_idle(self) -> None:
         """For a drain: end the connection between two requests."""
         if self.idle:
@@ -282,9 +291,14 @@ class Road:
         if self._walking:
             return
         self._walking = True
+        heads = 0
         try:
             while self._inbox:
                 if self._state is _State.HEAD:
+                    heads += 1
+                    if heads > _HEADS_A_TURN:
+                        self._rim.soon()  # others come first
+                        return
                     if self._client_full or not self._take_head():
                         return
                 elif self._state is _State.READ or self._state is _State.STREAM:
@@ -389,7 +403,8 @@ class Road:
             raise BadRequest(f"The request's body is not valid HTTP/1.1: {error}.") from None
         if x.body.size > self._gate.limits.body_bytes:
             raise _too_large(self._gate.limits.body_bytes)
-        self._expect(self._gate.limits.body_timeout_s)
+        if not self._link_full:
+            self._expect(self._gate.limits.body_timeout_s)
         if x.body.done:
             self._inbox += x.body.rest
         if self._state is _State.READ:
@@ -423,7 +438,8 @@ class Road:
     def _wish(self, x: Exchange, *, fresh: bool) -> None:
         assert x.grant is not None
         self._state = _State.OPEN
-        self._deadline_s = _NEVER_S  # the pool has its own
+        # the pool has a deadline of its own; this one is for a pool that fails
+        self._expect(self._gate.limits.connect_timeout_s + 5)
         self._rim.open_upstream(x.grant.upstream, fresh=fresh)
 
     def _send(self, x: Exchange, link: Link) -> None:
@@ -562,7 +578,11 @@ class Road:
 
     def _finish(self, x: Exchange) -> None:
         """The answer is complete."""
-        self._pass(x, x.mask.end())
+        try:
+            self._pass(x, x.mask.end())
+        except KeyInAnswer as error:
+            self._cut(str(error))
+            return
         if x.chunked_out:
             trailers = [mask_all(line, x.spelled) for line in x.answer_body.trailers]
             self._rim.to_client(framing.last_chunk(trailers))

@@ -12,6 +12,8 @@ import asyncio
 import base64
 import contextlib
 import ipaddress
+import os
+import select
 import ssl
 import urllib.request
 from collections import defaultdict
@@ -42,6 +44,8 @@ class UpstreamLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._owner: Owner | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._late: list[bytes] = []
+        self._written = False
         self.reused = False
 
     @property
@@ -62,14 +66,31 @@ class UpstreamLink(asyncio.Protocol):
     def keep_idle(self, seconds: float) -> None:
         """Nobody uses it: close it after so long."""
         self._owner = None
+        self._written = False
         self.reused = True
         self._expiry = asyncio.get_running_loop().call_later(seconds, self.drop)
 
     # ── what an owner may do ──────────────────────────────────────────────────────────────────
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        transport = self._transport
+        if transport is None:
+            return
+        if self._late:
+            self._late.append(data)
+        elif self._written and _has_input(transport):
+            # An answer waits to be read. Were its sender gone already, a write would fail, and
+            # asyncio would throw the answer away with the connection: read first, then write.
+            self._late.append(data)
+            asyncio.get_running_loop().call_later(0, self._write_late)
+        else:
+            self._written = True
+            transport.write(data)
+
+    def _write_late(self) -> None:
+        late, self._late = self._late, []
+        if self._transport is not None and self._owner is not None:
+            self._transport.write(b"".join(late))
 
     def pause(self) -> None:
         if self.alive and self._transport is not None:
@@ -81,7 +102,9 @@ class UpstreamLink(asyncio.Protocol):
 
     def give_back(self) -> None:
         self._owner = None
-        if self.alive:
+        if self._late or (self._transport is not None and self._transport.get_write_buffer_size()):
+            self.drop()  # the next request would wait behind what was never read of this one
+        elif self.alive:
             self.resume()
             self._pool.take_back(self)
 
@@ -114,11 +137,25 @@ class UpstreamLink(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._owner is not None:
+            self._read_last_words()
         owner, self._owner = self._owner, None
         self._pool.forget(self)
         if owner is not None:
             why = str(exc) if exc else "the connection was lost"
             owner.link_closed(why, orderly=False)
+
+    def _read_last_words(self) -> None:
+        """A write has failed; what the provider said before it left may still be in the socket."""
+        transport = self._transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            while self._owner is not None:
+                data = os.read(transport.get_extra_info("socket").fileno(), 65536)
+                if not data:
+                    return
+                self._owner.link_data(data)
 
     def pause_writing(self) -> None:
         if self._owner is not None:
@@ -276,6 +313,16 @@ class Pool:
         return found
 
 
+def _has_input(transport: asyncio.Transport) -> bool:
+    """Whether the socket has something to read, or a reset to tell of."""
+    try:
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll here, or no socket any more
+        return False
+
+
 def _is_this_machine(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -406,7 +453,9 @@ class Wish:
             except Denied as denied:
                 self._task = None
                 unopened(denied)
-            except Exception as error:
+            except BaseException as error:
+                if self._task is None:  # cancelled by us: nobody waits
+                    raise
                 self._task = None
                 unopened(UpstreamFault("The provider could not be reached.", detail=repr(error)))
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -80,6 +80,7 @@ class Rim:
         self._paused = self._finished = self._closed = False
         self.cancelled = 0
         self.reset = False
+        self.turns: list[Callable[[], None]] = []
         self.time_s = 1000.0
         self.alarm_s: float | None = None
         self.wishes: list[tuple[Upstream, bool]] = []
@@ -134,6 +135,9 @@ class Rim:
     def cancel_upstream(self) -> None:
         self.cancelled += 1
 
+    def soon(self) -> None:
+        self.turns.append(self.road.go_on)
+
     def now(self) -> float:
         return self.time_s
 
@@ -168,6 +172,8 @@ class Bench:
     def client(self, *pieces: bytes) -> None:
         for piece in pieces:
             self.road.client_data(piece)
+            while self.rim.turns:
+                self.rim.turns.pop()()
 
     def head(
         self, line: str, *headers: str, key: str | None = "", body: bytes | None = None

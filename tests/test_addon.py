@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from mitmproxy.addons import default_addons
 from mitmproxy.exceptions import OptionsError
@@ -143,3 +144,24 @@ def test_a_script_starts_though_mitmproxys_default_port_is_taken(proxy: Start) -
         running = proxy("mitmdump")
         assert running.healthy()
         assert "failed to listen" not in running.output()
+
+
+@pytest.mark.parametrize("mode", ["", DEAD_MODE])
+def test_a_script_listens_on_loopback_alone(mode: str, proxy: Start) -> None:
+    """mitmproxy's own default is every address, and it opens its sockets before it loads us."""
+    running = proxy("mitmdump", args=["--mode", mode] if mode else [])
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.Process(running.process.pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening <= {"127.0.0.1", "::1"}, listening
+    assert listening
+
+
+async def test_a_public_address_without_tls_is_refused() -> None:
+    with loaded() as (master, house):
+        with pytest.raises(OptionsError, match="without TLS"):
+            master.options.update(listen_host="0.0.0.0")
+        assert master.options.listen_host == "localhost"
+        assert house.gate.shut == ""

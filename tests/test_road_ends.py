@@ -175,6 +175,43 @@ def test_a_lost_connection_is_not_the_end_of_an_answer_until_the_end(bench: Benc
     assert bench.only_receipt().end == "upstream cut"
 
 
+def test_a_connection_that_comes_late_is_not_the_next_requests(bench: Bench) -> None:
+    """The first wish is over when its connection opens; the next request goes elsewhere."""
+    bench.client(bench.head("GET /openai/v1/models"))
+    late = bench.make_link()
+    bench.wait(bench.gate.limits.connect_timeout_s + 6)
+    [got] = bench.got()
+    assert got.status == 504
+    assert bench.rim.cancelled == 1
+    bench.client(bench.head("GET /anthropic/v1/models"))
+    assert bench.rim.wishes[-1][0].host != late.upstream.host
+    bench.road.opened(late)
+    assert (bytes(late.written), late.state) == (b"", "given back")
+
+
+def test_a_request_that_may_have_been_served_is_not_sent_again(bench: Bench) -> None:
+    """A stale connection shows at once; one that ends later was at work."""
+    bench.client(bench.head("GET /openai/v1/models"))
+    bench.road.opened(bench.make_link(reused=True))
+    bench.wait(3)
+    bench.end_link()
+    assert len(bench.rim.wishes) == 1
+    [got] = bench.got()
+    assert got.status == 502
+
+
+def test_others_come_first_when_many_requests_come_at_once(bench: Bench) -> None:
+    heads = bench.head("GET /openai/v1/models", key=None) * 100
+    bench.road.client_data(heads)
+    assert len(bench.receipts) == 8
+    turns = 0
+    while bench.rim.turns:
+        bench.rim.turns.pop()()
+        turns += 1
+    assert len(bench.receipts) == 100
+    assert turns == 12
+
+
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 20", b"HTTP/1.1 100 Continue\r\n\r\n"])
 def test_no_answer_at_all(bench: Bench, begun: bytes) -> None:
     bench.client(bench.head("GET /openai/v1/models"))

@@ -250,7 +250,13 @@ class Assembly:
             name = next((n for n in entry.key_env if self.environ.get(n, "").strip()), "")
             if not name:
                 if entry.credential.optional:
-                    return None, ""
+                    if part.model_fields_set:
+                        return None, ""
+                    # a server of one's own: not every proxy stands before one
+                    return None, (
+                        f"write `{entry.id}: {{enabled: true}}` under providers in config.yaml, "
+                        f"or set {entry.key_env[0]}"
+                    )
                 if not entry.key_env:
                     return None, f"set providers.{entry.id}.key in config.yaml"
                 return None, f"set {entry.key_env[0]}"

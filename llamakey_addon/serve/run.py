@@ -246,7 +246,9 @@ class _Serving:
                 )
             left = await master.llamakey.drain(limit_s)
             if left:
-                self._journal.note(f"{left} requests did not end within {limit_s:.0f} s")
+                self._journal.note(
+                    f"{left} connections did not end within {limit_s:.0f} s: they are cut"
+                )
         master.stop()
 
     # --- reloads

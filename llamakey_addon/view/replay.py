@@ -158,7 +158,7 @@ class _Rim:
         finally:
             each.live = False
             if not self._road.closed:
-                self._road.client_closed()
+                self._road.end("the replay ended")
             self._gone()
 
     def _gone(self) -> None:
@@ -193,6 +193,9 @@ class _Rim:
             opened=self._road.opened,
             unopened=self._road.unopened,
         )
+
+    def soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._road.go_on)
 
     def cancel_upstream(self) -> None:
         if self._wish is not None:

@@ -182,7 +182,7 @@ class Showing:
     def _killed(self) -> None:
         """Somebody killed the flow: `Seen` says so, or it is too late for that and it is cut."""
         if self._told and not self._over:
-            self._road.client_closed()
+            self._road.end("killed in the view")
 
     # ── request ───────────────────────────────────────────────────────────────────────────────
 

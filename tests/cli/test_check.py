@@ -20,7 +20,7 @@ def test_all_is_well(lmk, port):
     assert done.code == 0
     assert done.out.splitlines()[-1].startswith("no faults, ")
     assert f"ok: localhost:{port} is free" in done.out
-    assert "ok: 2 providers ready" in done.out
+    assert "ok: 1 provider" in done.out
     assert REAL_KEY not in done.out + done.err
     assert not ANSI.search(done.out)
 

@@ -274,7 +274,8 @@ def test_a_catalogued_upstream_that_is_ourselves_is_not_ready(load):
     ollama = load("listen: localhost:11434\n").providers["ollama"]
     assert not ollama.ready and ollama.upstream is None
     assert "this proxy itself" in ollama.missing
-    assert load("").providers["ollama"].ready  # needs no key
+    assert load("providers:\n  ollama: {enabled: true}\n").providers["ollama"].ready  # needs no key
+    assert "enabled: true" in load("").providers["ollama"].missing
 
 
 def test_ca(load, tmp_path):

@@ -102,7 +102,7 @@ class House:
                     text = logging.Formatter().formatException(record.exc_info)
                     record.msg += "\n" + self.gate.scrub(text)
                     record.exc_info = record.exc_text = None
-            except Exception as error:
+            except BaseException as error:
                 record.msg = f"(a log record could not be read: {type(error).__name__})"
                 record.args, record.exc_info, record.exc_text = (), None, None
         return True

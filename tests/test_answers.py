@@ -13,34 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import json
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
+from tests.calls import BIG, BIGGER, JSON, MIB, bearer, credential, direct, through
 from tests.client import Answer, Closed, Wire
 from tests.conftest import Start
-from tests.fakes import World, odd
+from tests.fakes import World
 from tests.harness import Mode, Proxy
 
-MIB = 1024 * 1024
-BIG = 200 * MIB
-MANY = 120 * MIB
-BIGGER = 6 * MIB
-"""More than the view keeps of a body: up to there it is held for those who look at requests."""
-type Fields = list[tuple[str, str]]
-
-JSON: Fields = [("Content-Type", "application/json")]
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-CREDENTIALS = {
-    "anthropic": "x-api-key",
-    "elevenlabs": "xi-api-key",
-    "gemini": "x-goog-api-key",
-    "vectara": "x-api-key",
-}
-"""Of those that do not take Bearer."""
 
 
 @pytest.fixture(params=["lmk", "mitmdump"])
@@ -48,30 +32,6 @@ def both(request: pytest.FixtureRequest, shared_proxy: Start) -> Proxy:
     """The proxy, launched in each of its ways."""
     mode: Mode = request.param
     return shared_proxy(mode)
-
-
-def credential(provider: str, key: str) -> Fields:
-    header = CREDENTIALS.get(provider)
-    fields = [(header, key)] if header else [("Authorization", f"Bearer {key}")]
-    return [*fields, ("anthropic-version", "2023-06-01")] if provider == "anthropic" else fields
-
-
-def direct(
-    world: World, provider: str, method: str, path: str, fields: Fields, body: bytes
-) -> Answer:
-    context = world.certificates.client_context()
-    with Wire(world.origin(provider), context) as wire:
-        wire.request(method, path, [*credential(provider, world.key(provider)), *fields], body)
-        return wire.answer(method)
-
-
-def through(
-    proxy: Proxy, provider: str, method: str, path: str, fields: Fields, body: bytes
-) -> Answer:
-    with Wire(proxy.url) as wire:
-        key = credential(provider, proxy.local_key)
-        wire.request(method, f"/{provider}{path}", [*key, *fields], body)
-        return wire.answer(method)
 
 
 def assert_same(proxied: Answer, told: Answer) -> None:
@@ -194,7 +154,7 @@ def test_pipelined_answers_keep_their_order(both: Proxy) -> None:
     with Wire(both.url) as wire:
         for number, name in enumerate(names):
             joint = "&" if "?" in name else "?"
-            wire.request("GET", f"/openai/v1/odd/{name}{joint}n={number}", _bearer(both))
+            wire.request("GET", f"/openai/v1/odd/{name}{joint}n={number}", bearer(both))
         for number, name in enumerate(names):
             answer = wire.answer()
             if name.startswith("informational"):
@@ -313,135 +273,15 @@ def test_both_directions_at_once(both: Proxy) -> None:
         wire.send(b"x" * MIB)
         got += b"".join(pieces)
         assert got == f"listening;heard {size}".encode()
-        wire.request("GET", "/openai/v1/models", _bearer(both))
+        wire.request("GET", "/openai/v1/models", bearer(both))
         assert wire.answer().status == 200
-
-
-class Growth:
-    """How much the proxy's process has grown since this was made."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        self._processes = [psutil.Process(proxy.process.pid)]
-        self._processes += self._processes[0].children(recursive=True)
-        self._start = self._now()
-        self._most = self._start
-
-    def _now(self) -> int:
-        total = 0
-        for process in self._processes:
-            total += process.memory_info().rss
-        return total
-
-    def look(self) -> None:
-        self._most = max(self._most, self._now())
-
-    @property
-    def mib(self) -> float:
-        return (self._most - self._start) / MIB
-
-
-def test_200_mb_down(both: Proxy, world: World) -> None:
-    """At less than 64 MiB of growth, byte for byte."""
-    warm_up(both)
-    growth = Growth(both)
-    with Wire(both.url) as wire:
-        wire.request("GET", f"/openai/v1/odd/download?bytes={BIG}", _bearer(both))
-        _, status, _, headers = wire.head()
-        digest, length = hashlib.sha256(), 0
-        for piece in wire.pieces("GET", status, headers):
-            digest.update(piece)
-            length += len(piece)
-            growth.look()
-    block = odd.pattern(MIB)
-    told = hashlib.sha256()
-    for _ in range(BIG // MIB):
-        told.update(block)
-    assert (length, digest.digest()) == (BIG, told.digest())
-    assert growth.mib < 64
-
-
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_200_mb_up(shared_proxy: Start, framing: str) -> None:
-    """At less than 64 MiB of growth, byte for byte."""
-    # one framing a launch: the launches share the road, and 200 MB take their time
-    proxy = shared_proxy("lmk" if framing == "length" else "mitmdump")
-    warm_up(proxy)
-    growth = Growth(proxy)
-    block = odd.pattern(MIB)
-    told = hashlib.sha256()
-    with Wire(proxy.url) as wire:
-        head = "POST /openai/v1/odd/upload HTTP/1.1\r\nHost: h\r\n"
-        head += f"Authorization: Bearer {proxy.local_key}\r\n"
-        chunked = framing == "chunked"
-        head += "Transfer-Encoding: chunked\r\n" if chunked else f"Content-Length: {BIG}\r\n"
-        wire.send(f"{head}\r\n".encode())
-        for _ in range(BIG // MIB):
-            told.update(block)
-            wire.send(*((b"%x\r\n" % len(block), block, b"\r\n") if chunked else (block,)))
-            growth.look()
-        if chunked:
-            wire.send(b"0\r\n\r\n")
-        answer = json.loads(wire.answer("POST").body)
-    assert answer == {"length": BIG, "sha256": told.hexdigest()}
-    assert growth.mib < 64
-
-
-def test_a_reader_that_stands_still_holds_the_provider_back(
-    shared_proxy: Start, world: World
-) -> None:
-    """The proxy does not fill up with what its client does not take."""
-    proxy = shared_proxy()
-    warm_up(proxy)
-    growth = Growth(proxy)
-    since = world.mark()
-    with Wire(proxy.url) as wire:
-        wire.request("GET", f"/openai/v1/odd/download?bytes={MANY}", _bearer(proxy))
-        _, status, _, headers = wire.head()
-        pieces = iter(wire.pieces("GET", status, headers))
-        got = len(next(pieces))
-        # the fake is done only when everything is written, which nobody takes
-        with pytest.raises(TimeoutError):
-            world.wait_for(1, "openai", since, timeout_s=1)
-        growth.look()
-        for piece in pieces:
-            got += len(piece)
-    assert got == MANY
-    assert growth.mib < 64
-
-
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_provider_that_stands_still_holds_the_client_back(
-    shared_proxy: Start, world: World, framing: str
-) -> None:
-    """The proxy does not fill up with what the provider does not take."""
-    proxy = shared_proxy("lmk" if framing == "chunked" else "mitmdump")
-    warm_up(proxy)
-    growth = Growth(proxy)
-    gate = world.gate(f"late-{proxy.port}-{framing}")
-    with Wire(proxy.url) as wire:
-        head = f"POST /openai/v1/odd/late?gate={gate.name} HTTP/1.1\r\nHost: h\r\n"
-        head += f"Authorization: Bearer {proxy.local_key}\r\n"
-        chunked = framing == "chunked"
-        head += "Transfer-Encoding: chunked\r\n" if chunked else f"Content-Length: {MANY}\r\n"
-        wire.send(f"{head}\r\n".encode())
-        block = b"x" * MIB
-        piece = b"100000\r\n" + block + b"\r\n" if chunked else block
-        stream = piece * (MANY // MIB) + (b"0\r\n\r\n" if chunked else b"")
-        sent = wire.send_until_full(stream)
-        assert sent < 64 * MIB
-        growth.look()
-        gate.open()
-        wire.send(stream[sent:])
-        growth.look()
-        assert json.loads(wire.answer("POST").body)["length"] == MANY
-    assert growth.mib < 64
 
 
 def test_a_client_that_leaves_ends_the_provider_too(both: Proxy, world: World) -> None:
     since, lines = world.mark(), len(both.log())
     gate = world.gate(f"left-{both.port}")
     with Wire(both.url) as wire:
-        fields = [*_bearer(both), *JSON, ("x-fake-gate", gate.name)]
+        fields = [*bearer(both), *JSON, ("x-fake-gate", gate.name)]
         wire.request("POST", "/openai/v1/chat/completions", fields, ask(stream=True))
         gate.wait_until_waiting()
     line = both.wait_for_log(lines, path="/v1/chat/completions", end="client left")
@@ -457,18 +297,7 @@ def test_midway_is_told_by_the_end(both: Proxy, world: World) -> None:
         assert not answer.whole
         assert answer.body == b"only this"
     with Wire(both.url) as wire:
-        wire.request("GET", "/openai/v1/odd/truncated?framing=chunked", _bearer(both))
+        wire.request("GET", "/openai/v1/odd/truncated?framing=chunked", bearer(both))
         wire.head()
         with pytest.raises(Closed):
             wire.until(b"0\r\n\r\n")
-
-
-def _bearer(proxy: Proxy) -> Fields:
-    return credential("openai", proxy.local_key)
-
-
-def warm_up(proxy: Proxy) -> None:
-    """What a first request loads is no growth."""
-    for _ in range(3):
-        assert through(proxy, "openai", "GET", "/v1/odd/download?bytes=9000000", [], b"").whole
-        assert through(proxy, "openai", "POST", "/v1/odd/upload", [], b"x" * MIB).status == 200

@@ -7,10 +7,9 @@ base (`PROXY/openai`, or the fake's own origin in a direct run) and `{key_openai
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import Literal
 
 from tests.fakes.families import anthropic, gemini, openai
+from tests.sdks.run import Environment, Raises, Run
 
 TEXT = openai.TEXT
 VECTOR = list(openai.VECTOR)
@@ -23,40 +22,9 @@ FILES = [f"file-{number}" for number in range(1, 6)]
 MODELS = ["fake-1", "fake-2"]
 
 
-type Environment = Literal["current", "old", "node"]
-
-
-@dataclass(frozen=True, slots=True)
-class Raises:
-    """A surface that must raise this class of the SDK's, or one derived from it."""
-
-    kind: str
-    speaks: bool = True
-    """Whether the exception's text holds the answer's message (some SDKs keep it elsewhere)."""
-
-
 AUTHENTICATION = Raises("AuthenticationError")
 PERMISSION = Raises("PermissionDeniedError")
 RATE = Raises("RateLimitError")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One program in one environment."""
-
-    id: str
-    program: str
-    providers: tuple[str, ...]
-    """Whose lines of the client environment are handed out."""
-    env: dict[str, str]
-    """What these lines must say; beside them the process knows nothing."""
-    expect: dict[str, object]
-    environment: Environment = "current"
-    args: tuple[str, ...] = ()
-    own: dict[str, str] = field(default_factory=dict)
-    """Variables that a person sets for an SDK that have nothing to do with a proxy."""
-    direct: dict[str, str] = field(default_factory=dict)
-    """Variables that must be otherwise without a proxy, which knows more forms of a path."""
 
 
 def like_openai(*, limited: bool = True, **more: object) -> dict[str, object]:

@@ -21,7 +21,8 @@ from typing import Any
 
 from tests.fakes import World
 from tests.fakes.families import FAMILIES
-from tests.sdks.matrix import RUNS, Raises, Run
+from tests.sdks.matrix import RUNS
+from tests.sdks.run import Raises, Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SDKS = ROOT / ".sdks"

@@ -16,7 +16,8 @@ from tests import harness
 from tests.conftest import Start
 from tests.fakes import World
 from tests.harness import Proxy
-from tests.sdks.matrix import RUNS, Raises, Run
+from tests.sdks.matrix import RUNS
+from tests.sdks.run import Raises, Run
 from tests.sdks.runner import Outcome, execute, faults, places
 
 

@@ -764,8 +764,9 @@ class Road:
         try:
             denied = error if isinstance(error, Denied) else Broken(self._gate.describe(error))
             self._deny(denied)
-            self._walk()
             self._flow()
+            if self._inbox and not self.closed:
+                self._rim.soon()  # what comes behind is another exchange, with its own failures
         except BaseException as worse:
             x, self._exchange = self._exchange, None
             if x is None:

@@ -317,3 +317,11 @@ def test_a_timer_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Bas
     bench.wait(10_000)
     assert link.state == "dropped"
     assert_denied(bench)
+
+
+def test_each_of_pipelined_failures_is_a_denial_of_its_own(bench: Bench) -> None:
+    bad = bench.head("POST /openai/v1/chat/completions", body=b"{")
+    bench.client(bad * 20)
+    got = bench.got(*["POST"] * 20)
+    assert [each.status for each in got] == [400] * 20
+    assert [receipt.status for receipt in bench.receipts] == [400] * 20

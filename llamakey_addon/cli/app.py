@@ -184,11 +184,20 @@ def env(
 
 
 @app.command(context_settings=_HELP)
-def providers(json: _Json = False, config: _Config = None) -> None:
+def providers(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Of one: its endpoints, for whitelists.")
+    ] = None,
+    json: _Json = False,
+    config: _Config = None,
+) -> None:
     """List the providers, and what switches them on."""
-    from llamakey_addon.cli.providers import show
+    from llamakey_addon.cli.providers import show, show_endpoints
 
-    show(as_json=json, config=config)
+    if name is None:
+        show(as_json=json, config=config)
+    else:
+        show_endpoints(name, as_json=json, config=config)
 
 
 @app.command(context_settings=_HELP)

@@ -9,22 +9,18 @@ idle one that receives so much as a byte is closed.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import ipaddress
 import os
 import select
 import ssl
-import urllib.request
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-from llamakey_addon import http1
 from llamakey_addon.errors import ConfigError, Denied, UpstreamFault, UpstreamTimeout
 from llamakey_addon.journey import Upstream
+from llamakey_addon.tunnel import proxy_for, tunnel_through
 
 
 class Owner(Protocol):
@@ -268,7 +264,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         link = UpstreamLink(self, upstream)
         context = self._context(upstream.ca) if upstream.tls else None
-        proxy = self._proxy_for(upstream)
+        proxy = proxy_for(upstream, self._proxy)
         if proxy is None:
             await loop.create_connection(
                 lambda: link,
@@ -279,7 +275,7 @@ class Pool:
                 # no happy_eyeballs_delay: asyncio's fails under eager tasks (CPython gh-124309)
             )
             return link
-        tunnel = await _tunnel(proxy, upstream)
+        tunnel = await tunnel_through(proxy, upstream)
         try:
             if context is not None:
                 transport = await loop.start_tls(
@@ -301,17 +297,6 @@ class Pool:
             context = self._trust[ca] = trust(ca)
         return context
 
-    def _proxy_for(self, upstream: Upstream) -> str | None:
-        # A plain connection would show it the real key, and this machine is not behind it.
-        if not upstream.tls or _is_this_machine(upstream.host):
-            return None
-        if self._proxy is not None:
-            return self._proxy or None
-        found = urllib.request.getproxies().get(upstream.scheme)
-        if not found or urllib.request.proxy_bypass(f"{upstream.host}:{upstream.port}"):
-            return None
-        return found
-
 
 def _has_input(transport: asyncio.Transport) -> bool:
     """Whether the socket has something to read, or a reset to tell of."""
@@ -320,15 +305,6 @@ def _has_input(transport: asyncio.Transport) -> bool:
         poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
     except (AttributeError, OSError, ValueError):  # no poll here, or no socket any more
-        return False
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
         return False
 
 
@@ -356,70 +332,6 @@ def trust(ca: str) -> ssl.SSLContext:
 def _has_root_folder() -> bool:
     folder = ssl.get_default_verify_paths().capath
     return bool(folder) and any(Path(str(folder)).glob("*.0"))
-
-
-class _Tunnel(asyncio.Protocol):
-    """Waits for a proxy's answer to CONNECT, and for nothing more."""
-
-    def __init__(self, answered: asyncio.Future[None]) -> None:
-        self._answered = answered
-        self._seen = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        self._seen += data
-        end = http1.find_head_end(self._seen)
-        if self._answered.done():
-            return
-        if end < 0 and len(self._seen) < 16384:
-            return
-        try:
-            if end != len(self._seen):
-                raise UpstreamFault("The company's proxy sent more than an answer to CONNECT.")
-            head = http1.parse_answer_head(bytes(self._seen), request_method="CONNECT")
-            if not 200 <= head.status < 300:
-                raise UpstreamFault(
-                    "The company's proxy refused the connection.",
-                    setting="upstream_proxy",
-                    detail=f"CONNECT was answered {head.status}",
-                )
-        except Denied as denied:
-            self._answered.set_exception(denied)
-        else:
-            self._answered.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._answered.done():
-            self._answered.set_exception(OSError("the company's proxy closed the connection"))
-
-
-async def _tunnel(proxy: str, upstream: Upstream) -> asyncio.Transport:
-    """A connection to `upstream` through the company's proxy, by CONNECT.
-
-    Raises:
-        ConfigError: the proxy's URL cannot be used.
-        UpstreamFault: it refused.
-    """
-    parts = urlsplit(proxy)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ConfigError("upstream_proxy (or HTTPS_PROXY) must be http://HOST:PORT")
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[None] = loop.create_future()
-    transport, _ = await loop.create_connection(
-        lambda: _Tunnel(answered), parts.hostname, parts.port or 80
-    )
-    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
-    target = f"{host}:{upstream.port}"
-    headers: tuple[tuple[bytes, bytes], ...] = ((b"Host", target.encode("ascii")),)
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        headers += ((b"Proxy-Authorization", b"Basic " + base64.b64encode(pair)),)
-    try:
-        transport.write(http1.write_request_head("CONNECT", target, headers))
-        await answered
-    except BaseException:
-        transport.abort()
-        raise
-    return transport
 
 
 class Wish:

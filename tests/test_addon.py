@@ -1,10 +1,8 @@
-"""The addon in a master of mitmproxy's own: what it sets and refuses, and how many it serves."""
+"""The addon in a master of mitmproxy's own: what it sets and refuses."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +19,6 @@ from llamakey_addon.house import House
 from llamakey_addon.options import DEAD_MODE, REFUSED
 from tests.conftest import Start
 
-CLIENTS = 2000
-
 #: Values that mitmproxy itself takes, where not any text is one.
 _VALID = {"upstream_auth": "user:password", "proxyauth": "user:password"}
 
@@ -31,17 +27,6 @@ _VALID = {"upstream_auth": "user:password", "proxyauth": "user:password"}
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLAMAKEY_HOME", str(tmp_path / "data"))
-
-
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CLIENTS + 500
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.fail(f"this system allows {hard} open files, and the test needs {wanted}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextlib.contextmanager
@@ -101,36 +86,6 @@ async def test_an_option_set_at_run_time_is_refused_by_name(name: str) -> None:
         with pytest.raises(OptionsError, match=name):
             master.options.update(**{name: value})
         assert house.gate.shut == ""
-
-
-@pytest.mark.timeout(120)
-def test_two_thousand_clients_from_one_address(shared_proxy: Start, many_files: None) -> None:
-    """Each keeps its connection, and each is served twice on it."""
-    proxy = shared_proxy()
-
-    async def run() -> list[int]:
-        hello = b"GET /_llamakey/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-        async def ask(stream: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> int:
-            stream[1].write(hello)
-            head = await stream[0].readuntil(b"\r\n\r\n")
-            await stream[0].readexactly(len(b'{"status": "ok"}\n'))
-            return int(head.split()[1])
-
-        opening = asyncio.Semaphore(100)
-
-        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            async with opening:
-                return await asyncio.open_connection("localhost", proxy.port)
-
-        streams = await asyncio.gather(*(connect() for _ in range(CLIENTS)))
-        first = await asyncio.gather(*map(ask, streams))
-        second = await asyncio.gather(*map(ask, streams))
-        for _, writer in streams:
-            writer.close()
-        return first + second
-
-    assert asyncio.run(run()) == [200] * (2 * CLIENTS)
 
 
 def test_a_script_starts_though_mitmproxys_default_port_is_taken(proxy: Start) -> None:

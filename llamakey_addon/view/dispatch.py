@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitmproxy import exceptions, hooks
 from mitmproxy.addonmanager import traverse
+from mitmproxy.addons.disable_h2c import DisableH2C
 
 if TYPE_CHECKING:
     from mitmproxy.flow import Flow
@@ -40,6 +41,9 @@ async def _call_all(master: Master, hook: hooks.Hook) -> BaseException | None:
     first: BaseException | None = None
     args = hook.args()
     for addon in list(traverse(master.addons.chain)):
+        if isinstance(addon, DisableH2C):
+            # It takes Connection and Upgrade out of flows; the road drops them, with what they name
+            continue
         try:
             handler = _handler(addon, hook.name)
             if handler is not None:

@@ -45,7 +45,8 @@ def plan_for(nonce: str, method: str, key: str) -> Plan:
         plan.raw = interim + plan.raw
     if random.random() < 0.08 and plan.outcome == "whole":
         plan.closes = True  # without a word: what was idle is then found closed
-    if random.random() < 0.08 and plan.outcome == "whole":
+    # who closes on an upload that it has not read resets the connection, its own answer included
+    if random.random() < 0.08 and plan.outcome == "whole" and not plan.closes:
         plan.early = True
     return plan
 

@@ -17,6 +17,8 @@ LIMITS = {"limits": {"head_timeout_s": 2.0, "body_timeout_s": 2.0, "body_bytes":
 """Small times, so that slow attacks are seen to end soon."""
 
 
+LATE = "cut-off-in-the-end"
+"""Stands in the target of requests that may come to a provider after their answer."""
 _NUMBERS = itertools.count()
 
 
@@ -76,8 +78,11 @@ class Door:
 
     def assert_untouched(self) -> None:
         """Not a byte came to any provider."""
-        assert self.world.requests(since=self._requests) == []
-        assert self._all_bytes() == self._bytes
+        found = self.world.requests(since=self._requests)
+        # what another test cut off may be recorded late: it names itself
+        late = [request for request in found if LATE in request.target]
+        assert [request for request in found if request not in late] == []
+        assert late or self._all_bytes() == self._bytes
 
     def assert_still_serves(self) -> None:
         """An honest request is served as ever."""

@@ -7,7 +7,7 @@ import itertools
 import h11
 import pytest
 
-from tests.attacks.conftest import Door, refused
+from tests.attacks.conftest import LATE, Door, refused
 
 HIDDEN = b"GET /anthropic/odd/json?smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 """A request that hides in another's body. Without a key it must be 401 where it is taken as one."""
@@ -94,7 +94,7 @@ def attack(door: Door, path: str, *headers: bytes, body: bytes) -> None:
     Whatever the provider got is read again by h11: it must be whole requests that were judged, in
     their order, with the real key and nothing between them; the hidden one is never among them.
     """
-    tag = f"tag={next(TAGS)}"
+    tag = f"{LATE}={next(TAGS)}."
     head = door.head(f"POST {path}?{tag}")[:-2] + b"".join(line + b"\r\n" for line in headers)
     behind = door.head(f"GET /anthropic/odd/json?behind&{tag}", "Connection: close")
     answers = door.all_answers(head + b"\r\n" + body + behind)

@@ -30,6 +30,8 @@ class Plan:
     """Written before the request's body is read."""
     closes: bool = False
     """The provider closes after it."""
+    at_once: bool = False
+    """Written in one piece."""
     silent: bool = False
     """Nothing comes, and the connection stays."""
     reset: bool = False
@@ -39,7 +41,7 @@ def plan_for(nonce: str, method: str, key: str) -> Plan:
     """The answer to the request with this nonce."""
     random = Random(f"plan {nonce}")
     plan = _choose(random, nonce, method, key)
-    if random.random() < 0.15 and plan.outcome == "whole":
+    if random.random() < 0.15 and plan.outcome == "whole" and not plan.at_once:
         codes = random.choices((100, 102, 103), k=random.randint(1, 3))
         interim = b"".join(b"HTTP/1.1 %d Wait\r\nX-Fz: no\r\n\r\n" % code for code in codes)
         plan.raw = interim + plan.raw
@@ -182,9 +184,12 @@ def _broken(random: Random, nonce: str, method: str) -> Plan:
         case 4:
             return Plan("reset", b"", outcome="fault", closes=True, reset=True)
         case 5:
+            # Together, so that it is seen in time: what comes after an answer was passed and its
+            # connection lent to another request is taken for that one's, by any client of HTTP/1.
+            body = body[-500:]
             raw = _head(200, nonce, b"Content-Length: %d" % len(body)) + body
             extra = random.choice((b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", body))
-            return Plan("more than its length", raw + extra, body=body)
+            return Plan("more than its length", raw + extra, body=body, at_once=True)
     raw = _head(200, nonce, b"Content-Length: %d" % len(body))
     if random.random() < 0.2:
         return Plan("silence", b"", outcome="fault", silent=True)

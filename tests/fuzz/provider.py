@@ -120,7 +120,7 @@ class Provider:
             assert arrival is not None
             assert plan is not None
             left = parser.trailing_data[0]
-            if left:
+            if left and not plan.early:  # else its answer is over, and the next one may come
                 self._fault(arrival, f"bytes came behind it: {left[:80]!r}")
                 return
             if not plan.early and not await self._answer(writer, arrival, plan):
@@ -164,8 +164,8 @@ class Provider:
             await asyncio.sleep(30)
             return False
         random = Random(arrival.target)
-        for piece in split(random, plan.raw) if plan.raw else ():
-            arrival.answered = True
+        for piece in [plan.raw] if plan.at_once else split(random, plan.raw):
+            arrival.answered = arrival.answered or bool(piece)
             writer.write(piece)
             await writer.drain()
             if random.random() < 0.5:

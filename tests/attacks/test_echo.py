@@ -61,8 +61,8 @@ SPELLINGS = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("packing", ["", "gzip", "deflate", "raw", "members"])
 @pytest.mark.parametrize("size", [1, 7, 100000])
-def test_bodies(door: Door, spelling: str, packing: str, size: int) -> None:
-    key = door.world.key("anthropic")
+def test_bodies(lmk_door: Door, spelling: str, packing: str, size: int) -> None:
+    key = lmk_door.world.key("anthropic")
     text = ("before " * 20 + SPELLINGS[spelling](key) + " after").encode()
     body, coding = text, b""
     match packing:
@@ -77,7 +77,7 @@ def test_bodies(door: Door, spelling: str, packing: str, size: int) -> None:
             halves = text[:150], text[150:]
             body, coding = b"".join(gzip.compress(half, mtime=0) for half in halves), b"gzip"
     pieces = [body[i : i + size] for i in range(0, len(body), size)]
-    path = door.world.script(
+    path = lmk_door.world.script(
         f"echo-{spelling}-{packing}-{size}".replace(" ", "-"),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
         + (b"Content-Encoding: " + coding + b"\r\n" if coding else b"")
@@ -85,10 +85,10 @@ def test_bodies(door: Door, spelling: str, packing: str, size: int) -> None:
         *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces),
         b"0\r\n\r\n",
     )
-    with door.wire() as wire:
-        wire.send(door.head(f"GET /anthropic{path}", "Accept-Encoding: gzip, deflate"))
+    with lmk_door.wire() as wire:
+        wire.send(lmk_door.head(f"GET /anthropic{path}", "Accept-Encoding: gzip, deflate"))
         answer = wire.answer()
-    door.seen()
+    lmk_door.seen()
     got = answer.body
     if packing:
         assert not answer.whole, "cut before the key"

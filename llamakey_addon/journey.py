@@ -1,6 +1,6 @@
 """The values of a request's journey, each made by one stage from the one before.
 
-    Ask → Route → User → Visit → Call → Grant → Usage → Receipt
+    Ask → Route → User → Visit → Call → Hold → Grant → Usage → Receipt
 
 All are frozen: what was judged cannot change on the way. Only a `Grant` can be sent, and only
 `gate.depart` makes one.
@@ -8,8 +8,10 @@ All are frozen: what was judged cannot change on the way. Only a `Grant` can be 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint, Entry
@@ -110,6 +112,59 @@ class Rule:
     providers: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    """The provider's own paths, or names of endpoints."""
+    models: tuple[str, ...] = ()
+    """Globs of model names, in which `*` stands for anything."""
+
+
+type Unit = Literal["requests", "tokens", "concurrent", "nusd"]
+"""What a cap counts; `nusd` are nano-dollars."""
+type Window = Literal["", "second", "minute", "hour", "day", "week", "month", "total"]
+"""Over which time; "" for what runs at once. Money goes by the calendar of the configured time
+zone; everything else by a window that slides."""
+type Group = Literal["key", "user", "team", "provider", "model", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A bound on what some requests together may take: a rate, tokens, requests at once, money."""
+
+    setting: str
+    """Where it stands, e.g. `teams.research.budgets[0]`: for messages."""
+    subject: tuple[str, str]
+    """Whose requests: `("team", "research")`, `("user", "alice")`, `("key", id)`,
+    `("everybody", "")`."""
+    unit: Unit
+    most: int
+    window: Window = ""
+    of: Rule = Rule()
+    """Which of them."""
+    tags: tuple[str, ...] = ()
+    """Globs of session tags; empty means any, also none."""
+    each: tuple[Group, ...] = ()
+    """Counted apart for each value of these; empty means together."""
+    hard: bool = True
+    """Refuse what goes beyond; else it is only told of."""
+    warn_at: tuple[int, ...] = ()
+    """Percentages at which the log says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What somebody may do: a user with what their team has, or one key."""
+
+    allow: tuple[Rule, ...] | None = None
+    """Whitelist; None means that there is none and everything is allowed."""
+    deny: tuple[Rule, ...] = ()
+    """Goes before every `allow`."""
+    caps: tuple[Cap, ...] = ()
+    body_bytes: int | None = None
+    team: str = ""
+    shared: bool = False
+    """Whether members of the team see and use what others of it made under the account."""
+    allow_setting: str = ""
+    """Where the whitelist stands, e.g. `users.alice.allow`."""
+    deny_setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +235,24 @@ class Answer:
     headers: Headers
     """Without framing: the road adds the length."""
     body: bytes
+
+
+type Counts = Mapping[str, int]
+"""What was used, by kind. The names are genai-prices' (`input_tokens` with what was cached,
+`cache_read_tokens`, `cache_write_tokens`, `output_tokens`, …); kinds that it does not know have
+their unit in their name (`audio_ms`, `images`, `characters`, `search_units`)."""
+NO_COUNTS: Final[Counts] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What an answer says, or lets us guess, of what was used."""
+
+    counts: Counts = NO_COUNTS
+    exact: bool = False
+    """The provider's own figures for the whole answer; else they are estimated from what passed."""
+    model: str = ""
+    """As the answer names it; "" where it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hmac
 import re
+import shlex
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import assert_never
 from urllib.parse import parse_qsl
 
-from llamakey_addon import keys
+from llamakey_addon import forwarded, keys
 from llamakey_addon.catalogue.models import Slot
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import NotReady, Unauthenticated
@@ -45,9 +50,10 @@ def who(ask: Ask, provider: Provider, store: Store, settings: Settings) -> User:
 
 
 def still(visit: Visit, store: Store) -> None:
-    """Raise Unauthenticated when the key was revoked while the body came, or a hook was held."""
+    """Raise Unauthenticated when the key has ceased to be valid since: while the body came, while
+    a hook was held, while the answer streams."""
     try:
-        _replayed(visit.user.key_id, store, visit.route.provider)
+        _named(visit.user.key_id, store, visit.route.provider)
     except StoreError as error:
         raise NotReady(
             "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "
@@ -56,9 +62,19 @@ def still(visit: Visit, store: Store) -> None:
         ) from error
 
 
+def is_valid(key_id: str, store: Store) -> bool:
+    """Whether a key that was valid still is; also where it can't be looked up."""
+    try:
+        row = store.key(key_id)
+    except StoreError:
+        return True
+    return row is not None and row.ended(time.time()) is None
+
+
 def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyRow:
     if ask.as_key:
-        return _replayed(ask.as_key, store, provider)
+        # From where it came was judged when it was first sent.
+        return _named(ask.as_key, store, provider)
     in_slots = list(_in_slots(ask, provider.entry.credential.accept))
     texts = {text for text in in_slots if keys.looks_local(text)}
     everywhere = {match for text in _marked(ask, settings) for match in _CANDIDATE.findall(text)}
@@ -77,7 +93,21 @@ def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyR
             "The LlamaKey key in this request is cut or mistyped: its checksum is wrong. "
             f"Copy it again, or `source {_ENV_FILE}`."
         )
-    return _verified(parsed.pop(), store, provider)
+    row = _verified(parsed.pop(), store, provider)
+    if row.networks and not forwarded.is_within(ask.peer, _networks(row.networks)):
+        raise Unauthenticated(
+            f"The key {keys.MARK}{row.id}-… may not be used from {ask.peer}. Call from where it is "
+            "meant for, or ask the proxy's owner for a key of this place "
+            "(`lmk keys new NAME --from …`).",
+            detail=f"key {row.id} ({row.name}) is for {', '.join(row.networks)} alone",
+        )
+    return row
+
+
+@lru_cache(maxsize=1024)
+def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks as the store keeps them."""
+    return tuple(map(ip_network, texts))
 
 
 def _verified(key: Parsed, store: Store, provider: Provider) -> KeyRow:
@@ -92,7 +122,8 @@ def _verified(key: Parsed, store: Store, provider: Provider) -> KeyRow:
     return _living(row, provider)
 
 
-def _replayed(key_id: str, store: Store, provider: Provider) -> KeyRow:
+def _named(key_id: str, store: Store, provider: Provider) -> KeyRow:
+    """The key of a request that has proved it before."""
     row = store.key(key_id)
     if row is None:
         raise Unauthenticated(
@@ -104,14 +135,35 @@ def _replayed(key_id: str, store: Store, provider: Provider) -> KeyRow:
 
 
 def _living(row: KeyRow, provider: Provider) -> KeyRow:
-    if row.revoked_s is not None:
-        day = datetime.fromtimestamp(row.revoked_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        raise Unauthenticated(
-            f"The key {keys.MARK}{row.id}-… was revoked at {day}. Ask the proxy's owner for a new "
-            f"one (`lmk keys new NAME`), then set {_variable(provider)} to it.",
-            detail=f"revoked key {row.id} ({row.name})",
-        )
-    return row
+    ended = row.ended(time.time())
+    if ended is None:
+        return row
+    shown, variable = f"The key {keys.MARK}{row.id}-…", _variable(provider)
+    name = shlex.quote(row.name)
+    match ended:
+        case "revoked":
+            message = (
+                f"{shown} was revoked at {_minute(row.revoked_s)}. Ask the proxy's owner for a new "
+                f"one (`lmk keys new NAME`), then set {variable} to it."
+            )
+        case "rotated":
+            message = (
+                f"{shown} was rotated at {_minute(row.rotated_s)}, and was valid beside the new "
+                f"one until {_minute(row.retires_s)}. Set {variable} to the new key {row.name!r}; "
+                f"if it is lost, the proxy's owner makes another (`lmk keys rotate {name}`)."
+            )
+        case "expired":
+            message = (
+                f"{shown} expired at {_minute(row.expires_s)}. Ask the proxy's owner for a new one "
+                f"(`lmk keys rotate {name}`), then set {variable} to it."
+            )
+        case _:
+            assert_never(ended)
+    raise Unauthenticated(message, detail=f"{ended} key {row.id} ({row.name})")
+
+
+def _minute(time_s: float | None) -> str:
+    return datetime.fromtimestamp(time_s or 0, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _nothing_of_ours(

@@ -40,6 +40,15 @@ def client_address(
     return str(found.pop() if len(found) == 1 else address)
 
 
+def is_within(peer: str, networks: Collection[IPv4Network | IPv6Network]) -> bool:
+    """Whether an address, without port, is of one of the networks; what is no address is of none.
+
+    IPv4 written as IPv6 (`::ffff:10.0.0.1`) is IPv4.
+    """
+    address = _address(peer)
+    return address is not None and _in(address, networks)
+
+
 def _walk(
     address: IPv4Address | IPv6Address,
     entries: list[str],

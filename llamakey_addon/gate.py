@@ -81,6 +81,7 @@ class Gate:
         if self._is_courtesy(ask, way):
             return Answer(200, "OK", (), b"")
         user = authenticate.who(ask, way.provider, self._store, settings)
+        self._store.used(user.key_id, ask.time_s)
         endpoint = way.endpoint
         visit = Visit(
             ask=ask,
@@ -107,7 +108,7 @@ class Gate:
         Raises:
             Denied: a rule stands against it, or its body cannot be read.
         """
-        authenticate.still(visit, self._store)
+        self.still(visit)
         call = authorize.judge(visit, body, json_body_bytes=self.limits.json_body_bytes)
         provider = visit.route.provider
         upstream = provider.upstream
@@ -187,6 +188,14 @@ class Gate:
         """Book a request whose client left before anything was sent."""
         provider = visit.route.provider
         self._book(account.unserved(ask, visit, provider, status=0, total_s=total_s, end=why))
+
+    def still(self, visit: Visit) -> None:
+        """Raises Denied when the key of a running request is no longer valid."""
+        authenticate.still(visit, self._store)
+
+    def is_valid(self, key_id: str) -> bool:
+        """Whether a key that was valid still is; also where it can't be looked up."""
+        return authenticate.is_valid(key_id, self._store)
 
     def peer(self, address: str, headers: Headers) -> str:
         """The client's address: the connection's, or what a trusted proxy in front forwards."""

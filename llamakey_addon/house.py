@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Set
+from typing import Any, Final
 
 from llamakey_addon.config import Settings
 from llamakey_addon.gate import Gate, Journal
 from llamakey_addon.journey import Ask
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
-from llamakey_addon.store import Store
+from llamakey_addon.store import Store, StoreError
 from llamakey_addon.upstream import Pool
 
 type Watcher = Callable[[Ask, Road, Any], Look | None]
 """Given a request, its road and the client connection: somebody who looks, or None."""
+
+_LOOK_S: Final = 0.5
 
 
 class House:
@@ -34,7 +37,7 @@ class House:
         self.journal = journal
         self.gate = Gate(settings, store, journal)
         self.pool = _pool(settings)
-        self.roads: set[Road] = set()
+        self._roads: set[Road] = set()
         self.watcher: Watcher | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._addresses: Counter[str] = Counter()
@@ -43,6 +46,8 @@ class House:
         """By connection: when one that never sent a byte is closed."""
         self._empty: asyncio.Event | None = None
         """Set when the last road ends; there while a drain waits for it."""
+        self._validity = -1
+        self._look: asyncio.TimerHandle | None = None
 
     # ── connections of clients ────────────────────────────────────────────────────────────────
 
@@ -85,11 +90,42 @@ class House:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    @property
+    def roads(self) -> Set[Road]:
+        """Those that `enter` and have yet to `leave`."""
+        return self._roads
+
+    def enter(self, road: Road) -> None:
+        """A connection begins, of whatever rim."""
+        self._roads.add(road)
+        if self._look is None:
+            self._look_at_keys()
+
     def leave(self, road: Road) -> None:
-        """A client's connection has ended."""
-        self.roads.discard(road)
-        if not self.roads and self._empty is not None:
+        """A connection has ended."""
+        self._roads.discard(road)
+        if not self._roads and self._empty is not None:
             self._empty.set()
+
+    # ── keys ──────────────────────────────────────────────────────────────────────────────────
+
+    def _look_at_keys(self) -> None:
+        """Twice a second: end what runs by a key that is no longer valid, and write down which
+        keys were used. Each new request looks for itself."""
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(_LOOK_S, self._look_at_keys)
+        try:
+            now_s = time.time()
+            validity = self.store.validity(now_s)
+            if validity != self._validity:
+                for road in list(self._roads):
+                    road.recheck()
+                self._validity = validity
+            self.store.keep_uses(now_s)
+        except StoreError:
+            pass  # requests are refused for it, with the reason in the log
+        except BaseException as error:
+            self.gate.alarm(error)
 
     def scrub_record(self, record: logging.LogRecord) -> bool:
         """A logging filter: takes keys by value out of warnings, errors and tracebacks, of
@@ -121,19 +157,21 @@ class House:
         self.gate.draining = True
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
-        for road in list(self.roads):
+        for road in list(self._roads):
             road.close_when_idle()
         self._empty = asyncio.Event()
-        if self.roads:
+        if self._roads:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(end_s):
                     await self._empty.wait()
-        return len(self.roads)
+        return len(self._roads)
 
     def close(self) -> None:
         """End everything: roads settle what they carry, then connections are closed."""
         self.gate.draining = True
-        for road in list(self.roads):
+        if self._look is not None:
+            self._look.cancel()
+        for road in list(self._roads):
             road.end("the proxy stopped")
         self.pool.close()
         self.store.close()

@@ -76,7 +76,7 @@ class RoadLayer(layer.Layer):
         self._loop = asyncio.get_running_loop()
         handler.drain_writers = _no_drain  # type: ignore[method-assign]
         self.road = Road(self, house.gate, context.client.peername[0])
-        house.roads.add(self.road)
+        house.enter(self.road)
 
     # ── mitmproxy's side ──────────────────────────────────────────────────────────────────────
 

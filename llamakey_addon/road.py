@@ -32,6 +32,7 @@ from llamakey_addon.errors import (
     Denied,
     HeadTimeout,
     NotCarried,
+    Unauthenticated,
     UpstreamFault,
     UpstreamTimeout,
 )
@@ -94,6 +95,8 @@ class Road:
         self._state = _State.HEAD
         self._exchange: Exchange | None = None
         self._served = 0
+        self._key_id = ""
+        """Of the last request that came with a valid one."""
         self._reading = True
         self._client_full = False
         self._link_full = False
@@ -133,6 +136,26 @@ class Road:
     def end(self, why: str) -> None:
         """End the connection from our side, whatever it is at; `why` is for the log."""
         self._leave(why)
+
+    @_guarded
+    def recheck(self) -> None:
+        """Keys have changed: end what is here by one that is no longer valid. Before its answer
+        has begun it is denied; a connection that waits for its next request is closed."""
+        x = self._exchange
+        if self._state is _State.LOOK:
+            return  # `depart` asks again
+        if x is None or x.visit is None:
+            if self.idle and self._key_id and not self._gate.is_valid(self._key_id):
+                self._close()
+            return
+        try:
+            self._gate.still(x.visit)
+        except Unauthenticated:
+            if x.answer is None:
+                raise
+            self._leave("the key is no longer valid")
+        except Denied:
+            pass  # nothing is known of it at the moment
 
     @_guarded
     def client_writable(self, writable: bool) -> None:
@@ -376,6 +399,7 @@ class Road:
                 self._answer_locally(visit, "answered here")
                 return
             x.visit = visit
+            self._key_id = visit.user.key_id
             if x.head.websocket:
                 raise NotCarried(
                     "WebSockets are not carried here. Use the endpoint's HTTP form, "

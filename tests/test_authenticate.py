@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from types import MappingProxyType
 
 import pytest
@@ -235,6 +236,82 @@ def test_a_revoked_key(asked, store, key):
         asked(headers)
     assert "alice-laptop" not in caught.value.message
     assert key.text not in caught.value.message
+
+
+def test_an_expired_key_says_what_to_do(asked, store, key):
+    headers = ("Authorization", f"Bearer {key.text}")
+    store.expire("alice-laptop", time.time() + 60)
+    assert asked(headers).name == "alice"
+    store.expire("alice-laptop", 86400.0)
+    with pytest.raises(Unauthenticated, match="expired at 1970-01-02 00:00 UTC") as caught:
+        asked(headers)
+    assert "lmk keys rotate alice-laptop" in caught.value.message
+    assert "set OPENAI_API_KEY to it" in caught.value.message
+    assert key.text not in caught.value.message
+
+
+def test_a_rotated_key_is_valid_until_its_overlap_ends(asked, store, key):
+    new = keys.mint()
+    store.rotate("alice-laptop", new, overlap_s=60, expires_s=None)
+    for text in (key.text, new.text):
+        assert asked(("Authorization", f"Bearer {text}")).name == "alice"
+    store.rotate("alice-laptop", keys.mint(), overlap_s=0, expires_s=None)
+    assert asked(("Authorization", f"Bearer {key.text}")).key_id == key.id
+    with pytest.raises(Unauthenticated, match=r"was rotated at 20\d\d-.* UTC") as caught:
+        asked(("Authorization", f"Bearer {new.text}"))
+    assert "Set OPENAI_API_KEY to the new key 'alice-laptop'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("peer", "good"),
+    [
+        ("10.1.2.3", True),
+        ("::ffff:10.1.2.3", True),
+        ("fd00::1%eth0", True),
+        ("192.0.2.7", False),
+        ("fd01::1", False),
+        ("unix", False),
+    ],
+)
+def test_a_key_of_a_network_is_used_from_there_alone(store, settings, peer, good):
+    minted = keys.mint()
+    store.add_key("ci", "alice", minted, networks=("10.0.0.0/8", "fd00::/16"))
+    sent = ask(("Authorization", f"Bearer {minted.text}"))
+    provider = settings.providers["openai"]
+    sent = dataclasses.replace(sent, peer=peer)
+    if good:
+        assert who(sent, provider, store, settings).key_name == "ci"
+        return
+    with pytest.raises(Unauthenticated, match="may not be used from") as caught:
+        who(sent, provider, store, settings)
+    assert peer in caught.value.message and "lmk keys new NAME --from" in caught.value.message
+    assert "10.0.0.0/8" not in caught.value.message, "for the log alone"
+    assert "10.0.0.0/8" in caught.value.detail
+    replayed = dataclasses.replace(ask(as_key=minted.id), peer=peer)
+    assert who(replayed, provider, store, settings).key_name == "ci"
+
+
+def test_where_a_key_may_be_used_is_told_to_its_owner_alone(store, settings, key):
+    """A wrong secret is refused before anything of the key is told."""
+    forged = f"sk-lmk-{key.id}-{'A' * 43}{keys._checksum(key.id, 'A' * 43)}"
+    stranger = keys.mint()
+    said = set()
+    for text in (forged, stranger.text):
+        for change in (
+            lambda: None,
+            lambda: store.expire("alice-laptop", 1.0),
+            lambda: store.revoke(key.id),
+        ):
+            change() if text == forged else None
+            with pytest.raises(Unauthenticated) as caught:
+                who(
+                    ask(("Authorization", f"Bearer {text}")),
+                    settings.providers["openai"],
+                    store,
+                    settings,
+                )
+            said.add(caught.value.message.replace(key.id, "ID").replace(stranger.id, "ID"))
+    assert len(said) == 1
 
 
 def test_a_store_that_fails_lets_nobody_in(asked, store, key):

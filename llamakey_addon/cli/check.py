@@ -6,6 +6,7 @@ import hmac
 import os
 import stat
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def _store(settings: Settings, report: _Report) -> None:
     except LlamaKeyError as error:
         report.faults.append(str(error))
         return
-    valid = [row for row in rows if not row.revoked]
+    valid = [row for row in rows if row.ended(time.time()) is None]
     report.facts.append(f"{_count(len(valid), 'local key')} in {settings.data_folder}")
     named = {name.casefold() for name in settings.users}
     if named and "*" not in named:
@@ -104,10 +105,10 @@ def _env_file(store: Store, report: _Report) -> None:
                 f"the key {keys.mask_local(key)} in {path} is not of this proxy: `lmk` writes a "
                 "new one at its next start"
             )
-        elif row.revoked:
+        elif ended := row.ended(time.time()):
+            what = "was rotated" if ended == "rotated" else f"is {ended}"
             report.warnings.append(
-                f"the key {row.name!r} in {path} is revoked: `lmk` writes a new one at its next "
-                "start"
+                f"the key {row.name!r} in {path} {what}: `lmk` writes a new one at its next start"
             )
         else:
             report.facts.append(f"{path} holds the valid key {row.name!r} of {row.user}")

@@ -74,7 +74,7 @@ def revoke(name: str, *, config: Path | None) -> None:
     """Revoke a key by its name, its id or its text."""
     with _store(config) as store:
         rows = store.keys()
-        row = store.revoke(name)
+        row = store.revoke(name)[0]
     already = any(old.id == row.id and old.revoked for old in rows)
     was = "was revoked already" if already else "is revoked"
     showing.say(f"The key {row.name!r} of {row.user} (id {row.id}) {was}.")

@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +50,11 @@ def read(path: Path) -> str:
 
 
 def verified(path: Path, store: Store) -> LocalKey | None:
-    """The first key in the file that the store knows and that is not revoked."""
+    """The first key in the file that the store knows and that is valid."""
     for text in envfile.find_keys(read(path)):
         parsed = keys.parse(text)
         row = None if parsed is None else store.key(parsed.id)
-        if parsed is None or row is None or row.revoked:
+        if parsed is None or row is None or row.ended(time.time()) is not None:
             continue
         if hmac.compare_digest(row.digest, parsed.digest):
             return LocalKey(text, row.name, row.user, new=False)

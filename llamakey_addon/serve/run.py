@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _introduce(settings: Settings, store: Store, env_file: Path) -> None:
 def _without_file(error: FileRefused, store: Store) -> None:
     show.warning(str(error), sys.stderr)
     rows = store.keys()
-    if all(row.revoked for row in rows):
+    if all(row.ended(time.time()) for row in rows):
         show.warning(
             "There is no local key yet, so every request will be refused. "
             "Make one: lmk keys new NAME",

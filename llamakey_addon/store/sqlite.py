@@ -5,22 +5,25 @@ mode, so that neither waits for the other. Writes are a handful a day and are sy
 (`synchronous=FULL`): with NORMAL, a power cut could bring a revoked key back.
 
 What is read often stands in memory. `PRAGMA data_version` tells for each read, from shared memory
-and without I/O, whether another process has committed since; and a file that was replaced (a backup
-put back, say) is noticed by its identity and opened anew.
+and without I/O, whether another connection has committed since, and the number in `key_change`
+whether it has changed a key; a file that was replaced (a backup put back, say) is noticed by its
+identity and opened anew.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from shlex import quote
+from typing import Any, Self
 
 from llamakey_addon import keys
 from llamakey_addon.errors import ConfigError
@@ -32,20 +35,47 @@ FILE_NAME = "llamakey.db"
 
 _BUSY_TIMEOUT_S = 5.0
 _NAME_MAX = 64
-_COLUMNS = "id, name, user, digest, created_s, revoked_s"
+_USE_EVERY_S = 60.0
+_STORED = (
+    "id, name, user, digest, created_s, revoked_s, "
+    "scope, networks, expires_s, replaces, rotated_s, retires_s"
+)
+_NAMES = (*_STORED.split(", "), "last_used_s")
+_SELECT = (
+    f"SELECT {_STORED}, (SELECT last_s FROM key_use WHERE key_use.id = local_key.id) "  # noqa: S608
+    "FROM local_key"
+)
 
 
 class SqliteStore:
     """See `Store`. Belongs to one thread: sqlite3 itself refuses any other."""
 
-    __slots__ = ("_cache", "_connection", "_identity", "_path", "_version")
+    __slots__ = (
+        "_cache",
+        "_change",
+        "_connection",
+        "_identity",
+        "_kept_s",
+        "_next_end_s",
+        "_path",
+        "_uses",
+        "_validity",
+        "_version",
+    )
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = connection
         self._identity = _identity(path)
         self._version = -1
+        self._change = -1
         self._cache: dict[str, KeyRow] = {}
+        self._validity = 0
+        self._next_end_s = math.inf
+        self._uses: dict[str, float] = {}
+        """Last use by key, where it is not written yet."""
+        self._kept_s: dict[str, float] = {}
+        """When a key's last use was written last."""
 
     @classmethod
     def open(cls, data_folder: Path) -> Self:
@@ -71,26 +101,45 @@ class SqliteStore:
 
     def keys(self) -> list[KeyRow]:
         with self._errors():
+            self._forget()  # a last use is no change of keys
             return list(self._fresh().values())
+
+    def find(self, name_or_id: str) -> KeyRow:
+        with self._errors():
+            if _identity(self._path) != self._identity:
+                self._reopen()
+            return _find(self._open(), name_or_id)
 
     def key(self, key_id: str) -> KeyRow | None:
         with self._errors():
             return self._fresh().get(key_id)
+
+    def validity(self, now_s: float) -> int:
+        with self._errors():
+            cache = self._fresh()
+            if now_s >= self._next_end_s:
+                self._validity += 1
+                self._next_end_s = _next_end_s(cache.values(), now_s)
+            return self._validity
 
     def _fresh(self) -> dict[str, KeyRow]:
         """All keys by id, as any process has left them."""
         if _identity(self._path) != self._identity:
             self._reopen()
         connection = self._open()
+        # Numbers are read before the rows: a commit in between only makes us read once more.
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
-            # The version was read first: a commit in between only makes us read once more.
-            self._cache = {
-                row[0]: KeyRow(*row)
-                for row in connection.execute(
-                    f"SELECT {_COLUMNS} FROM local_key ORDER BY created_s, id"  # noqa: S608
-                )
-            }
+            (change, _) = connection.execute(
+                # The keys are looked at too, so that their loss is noticed.
+                "SELECT number, EXISTS (SELECT 1 FROM local_key) FROM key_change"
+            ).fetchone()
+            if change != self._change:
+                rows = map(_row, connection.execute(f"{_SELECT} ORDER BY created_s, id"))
+                self._cache = {row.id: row for row in rows}
+                self._validity += 1
+                self._next_end_s = _next_end_s(self._cache.values(), time.time())
+                self._change = change
             self._version = version
         return self._cache
 
@@ -103,50 +152,160 @@ class SqliteStore:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def add_key(self, name: str, user: str, minted: Minted) -> KeyRow:
+    def add_key(
+        self,
+        name: str,
+        user: str,
+        minted: Minted,
+        *,
+        scope: str = "",
+        networks: Sequence[str] = (),
+        expires_s: float | None = None,
+    ) -> KeyRow:
         for what, text in (("key", name), ("user", user)):
             _check_name(what, text)
-        row = KeyRow(minted.id, name, user, minted.digest, time.time())
+        row = KeyRow(
+            id=minted.id,
+            name=name,
+            user=user,
+            digest=minted.digest,
+            created_s=time.time(),
+            scope=scope,
+            networks=tuple(networks),
+            expires_s=expires_s,
+        )
         with self._errors(), self._transaction() as connection:
             taken = connection.execute(
-                "SELECT 1 FROM local_key WHERE name = ? AND revoked_s IS NULL", (name,)
+                "SELECT 1 FROM local_key WHERE name = ? AND revoked_s IS NULL "
+                "AND rotated_s IS NULL",
+                (name,),
             ).fetchone()
             if taken:
                 raise NameTaken(
-                    f"There is a key named {name} already. "
-                    f"Choose another name, or revoke it first: lmk keys revoke {name}"
+                    f"There is a key named {name} already. Choose another name, put a new key in "
+                    f"its place (lmk keys rotate {quote(name)}), or revoke it first: "
+                    f"lmk keys revoke {quote(name)}"
                 )
-            connection.execute(
-                f"INSERT INTO local_key ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL)",  # noqa: S608
-                (row.id, row.name, row.user, row.digest, row.created_s),
-            )
+            _insert(connection, row)
         return row
 
-    def revoke(self, name_or_id: str) -> KeyRow:
-        wanted = _public_part(name_or_id)
+    def rotate(
+        self, name_or_id: str, minted: Minted, *, overlap_s: float, expires_s: float | None
+    ) -> tuple[KeyRow, KeyRow]:
+        now_s = time.time()
         with self._errors(), self._transaction() as connection:
-            found = connection.execute(
-                # A name first, the living one of several; then an id.
-                f"SELECT {_COLUMNS} FROM local_key WHERE name = :it OR id = :it "  # noqa: S608
-                "ORDER BY name = :it DESC, revoked_s IS NULL DESC, created_s DESC LIMIT 1",
-                {"it": wanted},
-            ).fetchone()
-            if found is None:
-                names = [
-                    name
-                    for (name,) in connection.execute(
-                        "SELECT name FROM local_key WHERE revoked_s IS NULL ORDER BY name"
-                    )
-                ]
-                raise UnknownKey(_unknown(wanted, names))
-            row = KeyRow(*found)
-            if row.revoked_s is None:
-                now_s = time.time()
-                connection.execute(
-                    "UPDATE local_key SET revoked_s = ? WHERE id = ?", (now_s, row.id)
+            old = _find(connection, name_or_id)
+            if old.revoked_s is not None:
+                raise StoreError(
+                    f"The key {old.name} (id {old.id}) is revoked. Make a new one: "
+                    f"lmk keys new {quote(old.name)} --user {quote(old.user)}"
                 )
-                row = replace(row, revoked_s=now_s)
-        return row
+            if old.rotated_s is not None:
+                raise StoreError(
+                    f"The key {old.id} was rotated already, and another has its name. Rotate that "
+                    f"one: lmk keys rotate {quote(old.name)}"
+                )
+            old = replace(old, rotated_s=now_s, retires_s=now_s + overlap_s)
+            new = KeyRow(
+                id=minted.id,
+                name=old.name,
+                user=old.user,
+                digest=minted.digest,
+                created_s=now_s,
+                scope=old.scope,
+                networks=old.networks,
+                expires_s=expires_s,
+                replaces=old.id,
+            )
+            connection.execute(
+                "UPDATE local_key SET rotated_s = ?, retires_s = ? WHERE id = ?",
+                (old.rotated_s, old.retires_s, old.id),
+            )
+            _insert(connection, new)
+        return old, new
+
+    def expire(self, name_or_id: str, expires_s: float | None) -> KeyRow:
+        with self._errors(), self._transaction() as connection:
+            row = _find(connection, name_or_id)
+            if row.revoked_s is not None:
+                raise StoreError(
+                    f"The key {row.name} (id {row.id}) is revoked already, and stays so."
+                )
+            connection.execute(
+                "UPDATE local_key SET expires_s = ? WHERE id = ?", (expires_s, row.id)
+            )
+        return replace(row, expires_s=expires_s)
+
+    def revoke(self, name_or_id: str) -> list[KeyRow]:
+        now_s = time.time()
+        with self._errors(), self._transaction() as connection:
+            row = _find(connection, name_or_id)
+            rows = [row]
+            if row.name == name_or_id:
+                rows += [
+                    other
+                    for other in map(
+                        _row,
+                        connection.execute(
+                            f"{_SELECT} WHERE name = ? AND id <> ? ORDER BY created_s DESC",
+                            (row.name, row.id),
+                        ),
+                    )
+                    if other.ended(now_s) is None
+                ]
+            connection.executemany(
+                "UPDATE local_key SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL",
+                [(now_s, each.id) for each in rows],
+            )
+        return [each if each.revoked else replace(each, revoked_s=now_s) for each in rows]
+
+    # --- uses -------------------------------------------------------------------------------------
+
+    def used(self, key_id: str, now_s: float) -> None:
+        self._uses[key_id] = now_s
+
+    def keep_uses(self, now_s: float) -> None:
+        due = {
+            key_id: used_s
+            for key_id, used_s in self._uses.items()
+            if not 0 <= now_s - self._kept_s.get(key_id, -math.inf) < _USE_EVERY_S
+        }
+        if due:
+            with self._errors():
+                if self._write_uses(due, wait=False):
+                    self._kept_s |= dict.fromkeys(due, now_s)
+
+    def _write_uses(self, uses: dict[str, float], *, wait: bool) -> bool:
+        """Whether they were written; without `wait` they are not where another writes."""
+        connection = self._open()
+        if not wait:
+            connection.execute("PRAGMA busy_timeout = 0")
+        # Without a sync: after a power cut a use is forgotten, and nothing else.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(
+                    "INSERT INTO key_use (id, last_s) VALUES (?, ?) "
+                    "ON CONFLICT (id) DO UPDATE SET last_s = max(last_s, excluded.last_s)",
+                    list(uses.items()),
+                )
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            if wait or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                raise
+            return False
+        finally:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000:.0f}")
+        for key_id, used_s in uses.items():
+            if self._uses.get(key_id) == used_s:
+                del self._uses[key_id]
+        return True
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -168,7 +327,14 @@ class SqliteStore:
     # --- life -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        try:
+            if self._uses:
+                self._write_uses(dict(self._uses), wait=True)
+        except (OSError, sqlite3.Error):
+            pass  # a store that fails has been told of; nothing but the last uses is lost
+        finally:
             self._connection.close()
             self._connection = None
 
@@ -184,7 +350,7 @@ class SqliteStore:
         return self._connection
 
     def _forget(self) -> None:
-        self._version = -1
+        self._version = self._change = -1
         self._cache = {}
 
     @contextmanager
@@ -348,6 +514,50 @@ def _make_file(path: Path) -> None:
 def _identity(path: Path) -> tuple[int, int]:
     info = os.stat(path)
     return info.st_dev, info.st_ino
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def _row(stored: Sequence[Any]) -> KeyRow:
+    """A key of what `_SELECT` gives."""
+    values = dict(zip(_NAMES, stored, strict=True))
+    return KeyRow(**values | {"networks": tuple(values["networks"].split())})
+
+
+def _insert(connection: sqlite3.Connection, row: KeyRow) -> None:
+    values = [getattr(row, name) for name in _NAMES[:-1]]
+    values = [" ".join(value) if isinstance(value, tuple) else value for value in values]
+    connection.execute(
+        f"INSERT INTO local_key ({_STORED}) VALUES ({', '.join('?' * len(values))})",  # noqa: S608
+        values,
+    )
+
+
+def _find(connection: sqlite3.Connection, name_or_id: str) -> KeyRow:
+    """See `Store`. Raises UnknownKey."""
+    wanted = _public_part(name_or_id)
+    found = connection.execute(
+        # A name first, of several the one that has it now; then an id.
+        f"{_SELECT} WHERE name = :it OR id = :it ORDER BY name = :it DESC, "
+        "revoked_s IS NULL DESC, rotated_s IS NULL DESC, created_s DESC LIMIT 1",
+        {"it": wanted},
+    ).fetchone()
+    if found is None:
+        names = [
+            name
+            for (name,) in connection.execute(
+                "SELECT DISTINCT name FROM local_key WHERE revoked_s IS NULL ORDER BY name"
+            )
+        ]
+        raise UnknownKey(_unknown(wanted, names))
+    return _row(found)
+
+
+def _next_end_s(rows: Iterable[KeyRow], now_s: float) -> float:
+    """When the next key ceases to be valid by itself; infinity when none does."""
+    ends = (time_s for row in rows for time_s in (row.expires_s, row.retires_s) if time_s)
+    return min((time_s for time_s in ends if time_s > now_s), default=math.inf)
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class _Rim:
         try:
             ask, content = _ask(each, self._house)
             look = Showing(ctx.master, self._house, self._road, ask, each.client_conn, each)
-            self._house.roads.add(self._road)
+            self._house.enter(self._road)
             self._road.replay(ask, content, look)
             await self._over.wait()
             await look.finish()
@@ -162,7 +162,7 @@ class _Rim:
             self._gone()
 
     def _gone(self) -> None:
-        self._house.roads.discard(self._road)
+        self._house.leave(self._road)
         if self._alarm is not None:
             self._alarm.cancel()
         self._over.set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -239,9 +240,15 @@ class Answer:
 
 type Counts = Mapping[str, int]
 """What was used, by kind. The names are genai-prices' (`input_tokens` with what was cached,
-`cache_read_tokens`, `cache_write_tokens`, `output_tokens`, …); kinds that it does not know have
-their unit in their name (`audio_ms`, `images`, `characters`, `search_units`)."""
+`cache_read_tokens`, `cache_write_tokens`, `output_tokens`, `input_characters`, `web_searches`,
+`rerank_searches`, …), but time is in milliseconds (`audio_ms`, `input_audio_ms`, `compute_ms`).
+Kinds that it does not know have their unit in their name (`images`, `videos`). `billed_nusd` is
+what the answer itself says that it cost, in nano-dollars."""
 NO_COUNTS: Final[Counts] = MappingProxyType({})
+
+type Terms = tuple[tuple[str, str], ...]
+"""What a price hangs on beside the counts, as genai-prices names it: `("service_tier", "flex")`,
+`("processing", "batch")`. A router's answer names who served it: `("route", "together")`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +260,53 @@ class Metered:
     """The provider's own figures for the whole answer; else they are estimated from what passed."""
     model: str = ""
     """As the answer names it; "" where it does not."""
+    terms: Terms = ()
+    job: str = ""
+    """Whose usage this is, where an answer can be fetched more than once (a background response, a
+    prediction, a batch): the job's id. Such usage counts once a provider and job."""
+
+
+PRICE_UNITS: Final = (
+    "input_mtok",
+    "output_mtok",
+    "cache_read_mtok",
+    "cache_write_mtok",
+    "cache_write_1h_mtok",
+    "input_audio_mtok",
+    "output_audio_mtok",
+    "cache_audio_read_mtok",
+    "input_image_mtok",
+    "output_image_mtok",
+    "input_video_mtok",
+    "output_reasoning_mtok",
+    "character_mtok",
+    "audio_hour",
+    "compute_hour",
+    "request",
+    "image",
+    "video",
+    "page",
+    "search",
+    "web_search",
+)
+"""What a `PriceRule` may price. `_mtok` is a million tokens (of `character_mtok`: characters), an
+hour is one of audio or of compute, `search` a unit of reranking, `page` one read by OCR."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRule:
+    """The owner's own price of some models; it goes before every table, and before what an answer
+    says of its cost."""
+
+    setting: str
+    """Where it stands, e.g. `prices[0]`."""
+    provider: str = ""
+    """Id of a provider; "" means any."""
+    model: str = "*"
+    """Glob of model names, in which `*` stands for anything; compared without case."""
+    free: bool = False
+    usd: tuple[tuple[str, Decimal], ...] = ()
+    """Units of `PRICE_UNITS` and their prices in dollars."""
 
 
 @dataclass(frozen=True, slots=True)

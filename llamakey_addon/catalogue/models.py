@@ -13,6 +13,44 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _FIELD_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 
+type Flavour = Literal[
+    "none",
+    "ai21-legacy",
+    "anthropic",
+    "anthropic-batch",
+    "anthropic-complete",
+    "assemblyai",
+    "characters",
+    "cohere-v1",
+    "cohere-v2",
+    "deepgram",
+    "elevenlabs",
+    "gemini",
+    "gemini-batch",
+    "gemini-interactions",
+    "images",
+    "mistral-conversations",
+    "mistral-ocr",
+    "ollama",
+    "openai-audio",
+    "openai-batch",
+    "openai-chat",
+    "openai-embeddings",
+    "openai-images",
+    "openai-responses",
+    "perplexity",
+    "replicate",
+    "searches",
+    "tei",
+    "tgi",
+    "vectara",
+    "videos",
+    "writer-tools",
+    "xai-chat",
+]
+"""How an answer says what was used. `meter/flavours.py` says how each is read, and what of it is
+counted; a flavour is added there and here."""
+
 
 class Model(BaseModel):
     """Base of everything here: frozen, and strict about unknown words."""
@@ -98,9 +136,14 @@ class Endpoint(Model):
     field of a multipart body, a query parameter, or nowhere."""
     model_field: str = "model"
     """Name of that field or parameter."""
-    usage: str = "none"
-    """Flavour of the usage in the answer, e.g. `openai-chat`, `openai-responses`, `anthropic`,
-    `gemini`, `cohere-v1`, `cohere-v2`, `openai-embeddings`, `none`."""
+    usage: Flavour = "none"
+    """Flavour of the usage in the answer; `none` where nothing is billed for the request itself."""
+    include_usage: bool = False
+    """Whether its streams say what was used only when asked by `stream_options.include_usage`, and
+    then as OpenAI's do: in one more event, with `"usage": null` in the others."""
+    include_usage_since: dict[str, str] = {}
+    """Query parameter → the least value with which `include_usage` is understood, e.g.
+    `api-version: 2024-09-01-preview`."""
     stream: Literal["none", "sse", "ndjson", "binary", "eventstream", "websocket"] = "none"
     """What a streamed answer of this endpoint looks like."""
 
@@ -146,6 +189,12 @@ class Entry(Model):
     envelope: str
     """Name of an envelope in `envelopes.yaml`: the shape of this provider's errors."""
     aliases: tuple[Alias, ...] = ()
+    prices: str = ""
+    """Name of the provider in genai-prices, e.g. `google`; `{route}` in it stands for the provider
+    behind a router (see `prices.py`). `free` where a request costs nothing by itself; empty where
+    there is no public table, so that only `prices` in config.yaml prices it."""
+    states_cost: bool = False
+    """Whether its answers say what they cost, in dollars: then that is booked, not the table's."""
     encoded_slash: bool = False
     """Whether `%2F` in a path is the provider's own way of writing an id."""
     mints: tuple[Annotated[str, Field(pattern=r"^[A-Z]+ /[^?#]*$")], ...] = ()

@@ -50,6 +50,9 @@ _CONNECTION_HOOKS: Final = frozenset(
         "tls_failed_client",
     }
 )
+#: Over mitmproxy's own time-out, which knows nothing of a WebSocket that may be silent for as long
+#: as it likes. Everything else has a bound of ours (`limits`).
+_NEVER_S: Final = 10**8
 _OUT_OF_CHAIN: Final = "its addon is not loaded (see the log)"
 
 
@@ -127,7 +130,7 @@ class LlamaKey:
     def reload(self, settings: Settings) -> None:
         """Serve by these settings from the next request on."""
         self.house.reload(settings)
-        ctx.options.update(tcp_timeout=max(ctx.options.tcp_timeout, _tcp_timeout_s(settings)))
+        ctx.options.update(tcp_timeout=max(ctx.options.tcp_timeout, _NEVER_S))
 
     async def drain(self, timeout_s: float) -> int:
         """Wait for running answers; how many did not end in time."""
@@ -182,7 +185,7 @@ class LlamaKey:
         """Options that LlamaKey needs, where the user has not said otherwise."""
         opts, settings = ctx.options, self.house.settings
         known = opts.keys()
-        wanted: dict[str, Any] = {"tcp_timeout": max(opts.tcp_timeout, _tcp_timeout_s(settings))}
+        wanted: dict[str, Any] = {"tcp_timeout": max(opts.tcp_timeout, _NEVER_S)}
         if list(opts.mode) == ["regular"]:
             wanted["mode"] = [options.DEAD_MODE]
             _PROXYSERVER_LOG.addFilter(_of_our_mode)
@@ -271,11 +274,6 @@ async def _end(house: House) -> None:
     if not house.gate.draining:  # `lmk serve` has done it already
         await house.drain(house.settings.limits.drain_timeout_s)
     house.close()
-
-
-def _tcp_timeout_s(settings: Settings) -> int:
-    """mitmproxy's own time-out, so late that ours come first."""
-    return int(settings.limits.answer_timeout_s) * 2 + 60
 
 
 def _guard_connection_hooks(master: Any) -> None:

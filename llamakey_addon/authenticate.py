@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import assert_never
 from urllib.parse import parse_qsl
 
-from llamakey_addon import forwarded, keys
+from llamakey_addon import forwarded, handshake, keys
 from llamakey_addon.catalogue.models import Slot
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import NotReady, Unauthenticated
@@ -195,6 +195,9 @@ def _in_slots(ask: Ask, slots: tuple[Slot, ...]) -> Iterator[str]:
         if slot.query:
             yield from (value for name, value in query if name.lower() == slot.query.lower())
             continue
+        if slot.subprotocol:
+            yield from _in_subprotocols(ask, slot.subprotocol)
+            continue
         wanted = _normal((slot.header or "").encode())
         for name, raw in ask.headers:
             if _normal(name) != wanted:
@@ -214,6 +217,8 @@ def _everywhere(ask: Ask, settings: Settings) -> Iterator[str]:
     for name, value in ask.headers:
         if value and _normal(name) in settings.slot_headers:
             yield value.decode("latin-1")
+    for form in settings.subprotocols:
+        yield from _in_subprotocols(ask, form)
     for key, text in _query(ask):
         if text and key.lower() in settings.query_keys:
             yield text
@@ -230,6 +235,12 @@ def _marked(ask: Ask, settings: Settings) -> Iterator[str]:
             yield text
 
 
+def _in_subprotocols(ask: Ask, form: str) -> Iterator[str]:
+    if ask.websocket:
+        for _, _, key in handshake.keys_in(handshake.protocols(ask.headers), form):
+            yield key
+
+
 def _query(ask: Ask) -> list[tuple[str, str]]:
     query = ask.target.partition("?")[2]
     return parse_qsl(query, keep_blank_values=True) if query else []
@@ -242,6 +253,8 @@ def _normal(name: bytes) -> bytes:
 def _shown(slot: Slot) -> str:
     if slot.query:
         return f"?{slot.query}=<key>"
+    if slot.subprotocol:
+        return f"the subprotocol {slot.subprotocol.replace('{key}', '<key>')}"
     return f"{slot.header}: {slot.scheme} <key>" if slot.scheme else f"{slot.header}: <key>"
 
 

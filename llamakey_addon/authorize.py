@@ -33,6 +33,21 @@ def judge(visit: Visit, body: Body, *, json_body_bytes: int = 8388608) -> Call:
     return Call(visit, _model(visit, body, json_body_bytes))
 
 
+def names_model(visit: Visit, content: bytes) -> bool:
+    """Whether this message of a client's WebSocket is one that names the model.
+
+    Raises BadRequest where it cannot be read.
+    """
+    endpoint = visit.route.endpoint
+    if endpoint is None or endpoint.model != "message":
+        return False
+    outermost = endpoint.model_field.partition(".")[0]
+    message = _json_object(content, outermost)
+    if endpoint.model_type:
+        return message.get("type") == endpoint.model_type
+    return outermost in message
+
+
 def allow(visit: Visit) -> None:
     """Raise Forbidden where the user's whitelist stands against the head of a request.
 
@@ -164,6 +179,12 @@ def _model(visit: Visit, body: Body, json_body_bytes: int) -> str:
         case "body" if body.content:
             content = _decoded(body.content, visit.ask.headers, json_body_bytes)
             model = _json_object(content, field).get(field)
+            return _name(model) if isinstance(model, str) else ""
+        case "message" if body.content:
+            outermost, *inner = field.split(".")
+            model = _json_object(body.content, outermost).get(outermost)
+            for name in inner:
+                model = model.get(name) if isinstance(model, dict) else None
             return _name(model) if isinstance(model, str) else ""
         case _:
             # A multipart body is an upload: it streams, and nothing of it is known yet.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llamakey_addon import framing, http1
 from llamakey_addon.journey import Ask, Grant, Visit
 from llamakey_addon.mask import Mask, NoMask
+from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Link, Look
 
 
@@ -29,6 +30,7 @@ class Exchange:
         "look",
         "mask",
         "parts",
+        "relay",
         "resent",
         "sent_s",
         "spelled",
@@ -55,6 +57,8 @@ class Exchange:
         self.head_bytes = bytearray()
         self.mask: Mask = NoMask()
         self.spelled: tuple[bytes, ...] = ()
+        self.relay: Relay | None = None
+        """Once the provider has switched to a WebSocket."""
         self.chunked_out = False
         self.close_after = not head.keep_alive
         self.ends_with_connection = False

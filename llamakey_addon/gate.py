@@ -12,11 +12,21 @@ Python: no I/O but the store, and nothing of mitmproxy. A refusal is an exceptio
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from typing import Protocol
 
-from llamakey_addon import account, authenticate, authorize, catalogue, denial, http1, route
+from llamakey_addon import (
+    account,
+    authenticate,
+    authorize,
+    catalogue,
+    denial,
+    handshake,
+    http1,
+    route,
+)
 from llamakey_addon.config import Limits, Settings
-from llamakey_addon.errors import Broken, Denied, Draining, NotReady
+from llamakey_addon.errors import Broken, Denied, Draining, NotCarried, NotReady
 from llamakey_addon.forwarded import client_address
 from llamakey_addon.journey import (
     Answer,
@@ -97,6 +107,11 @@ class Gate:
                     setting=f"providers.{way.provider.id}",
                     detail=way.provider.missing,
                 )
+            if ask.websocket and (endpoint is None or endpoint.stream != "websocket"):
+                raise NotCarried(
+                    "This endpoint is no WebSocket. Use its HTTP form, with server-sent events "
+                    "where it streams."
+                )
         except Denied as denied:
             denied.visit = visit
             raise
@@ -125,6 +140,20 @@ class Gate:
                 authority=upstream.authority,
             ),
             secret=provider.secret,
+            upgrade=(handshake.read(visit.ask, provider.entry) if visit.ask.websocket else None),
+        )
+
+    def message(self, grant: Grant, content: bytes) -> Grant:
+        """May this message of a client's WebSocket be sent? The grant, with the model it names.
+
+        Raises:
+            Denied: a rule stands against it, or it cannot be read.
+        """
+        if not authorize.names_model(grant.visit, content):
+            return grant
+        limit = self.limits.json_body_bytes
+        return replace(
+            grant, call=authorize.judge(grant.visit, Body(content), json_body_bytes=limit)
         )
 
     def settle(self, grant: Grant, usage: Usage) -> Receipt:
@@ -167,6 +196,10 @@ class Gate:
         if denied.detail:
             self._journal.note(f"{ask.id}: {self.scrub(denied.detail)}")
         return answer
+
+    def cut_off(self, ask: Ask, denied: Denied) -> None:
+        """Say in the log why a WebSocket that was open is ended. It is booked by `settle`."""
+        self._journal.note(f"{ask.id}: {self.scrub(denied.detail or denied.message)}")
 
     def answer_here(
         self, ask: Ask, visit: Visit | None, answer: Answer, why: str, *, total_s: float

@@ -85,6 +85,7 @@ class RequestHead:
     http10: bool
     expects_continue: bool
     websocket: bool
+    """It asks to become a WebSocket, rightly or wrongly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
         keep_alive=keep_alive,
         http10=http10,
         expects_continue=expects and not http10,
-        websocket=websocket and b"upgrade" in connection,
+        websocket=websocket and b"upgrade" in connection and not http10,
     )
 
 
@@ -238,7 +239,7 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
     try:
         httptools.HttpResponseParser(lines).feed_data(raw)
     except httptools.HttpParserUpgrade:
-        pass  # a 101: the road refuses it by its status
+        pass  # a 101: the road judges it by what was asked for
     except httptools.HttpParserError as error:
         raise UpstreamFault(
             "The provider's answer is not valid HTTP/1.1. Try again.", detail=str(error)
@@ -311,7 +312,7 @@ def upstream_headers(
             or key in strip
             or key in _FORWARDING
             or key in dropped
-            or key.startswith(b"x-forwarded")
+            or key.startswith((b"x-forwarded", b"sec-websocket-"))
             or _LOCAL_MARK in value  # wherever a client put it, it is not the provider's
         ):
             continue

@@ -40,6 +40,8 @@ class Ask:
     """Bytes of the body: 0 for none, None for a chunked one."""
     as_key: str = ""
     """For replays alone: id of the local key that the request runs as, in place of a credential."""
+    websocket: bool = False
+    """It asks for a WebSocket; whether rightly so is judged later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,18 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What a client asks for that wants a WebSocket; `handshake` reads and answers it."""
+
+    key: bytes
+    """Its Sec-WebSocket-Key."""
+    offered: tuple[bytes, ...]
+    """The subprotocols that it offers."""
+    passed: tuple[bytes, ...]
+    """Those of them that the provider sees: none that holds a key or names an account."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """Leave to send one request to one upstream. The real key is not in it in clear."""
 
@@ -221,6 +235,8 @@ class Grant:
     """Everything that goes upstream but the credential and the body's framing."""
     secret: Secret | None
     """None only where the provider's credential is optional."""
+    upgrade: Upgrade | None = None
+    """The WebSocket to open; None for a plain request."""
 
     @property
     def visit(self) -> Visit:

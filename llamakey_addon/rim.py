@@ -38,6 +38,15 @@ class Seen:
     killed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """How a WebSocket ended."""
+
+    by_client: bool
+    code: int
+    reason: str
+
+
 class Look(Protocol):
     """Somebody watches this exchange. The methods never raise and never wait."""
 
@@ -47,7 +56,10 @@ class Look(Protocol):
     def uploaded(self, data: bytes) -> None: ...
     def answered(self, status: int, reason: bytes, headers: Headers) -> None: ...
     def piece(self, data: bytes) -> None: ...
-    def ended(self, usage: Usage) -> None: ...
+    def message(self, *, up: bool, opcode: int, piece: bytes, ends: bool) -> None:
+        """Of a WebSocket: a piece of a message, from the client or to it."""
+
+    def ended(self, usage: Usage, goodbye: Goodbye | None = None) -> None: ...
     def refused(self, ask: Ask, answer: Answer) -> None: ...
 
 

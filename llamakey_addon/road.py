@@ -7,9 +7,13 @@ Theory of operation. A client connection carries one exchange at a time; what a 
     HEAD ── arrive ──► READ ──► LOOK ── depart ──► OPEN ──► STREAM ──► ANSWER ──► HEAD
                         body     hooks of those     upstream  rest of     until the
                         to judge who look           wanted    the upload  answer ends
+                                                                     └──► SOCKET
+                                                                          until either side ends
 
 READ is skipped for bodies that policy does not read, LOOK where nobody looks, STREAM where the body
-was read. The answer may begin while the upload runs and may end before it. Real keys exist in the
+was read. The answer may begin while the upload runs and may end before it. SOCKET is for a request
+that asked for a WebSocket where the endpoint is one, once the provider has agreed: from then on the
+connection carries frames, both ways, until it ends. Real keys exist in the
 bytes that `_send` writes and nowhere else; an exception anywhere is a denial while no byte of an
 answer has gone out, and after that the answer is cut and the upstream closed.
 """
@@ -24,14 +28,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Concatenate, Final
 
-from llamakey_addon import framing, http1
+from llamakey_addon import frames, framing, handshake, http1
 from llamakey_addon.errors import (
     BadRequest,
     BodyTooLarge,
     Broken,
     Denied,
     HeadTimeout,
-    NotCarried,
     Unauthenticated,
     UpstreamFault,
     UpstreamTimeout,
@@ -40,7 +43,8 @@ from llamakey_addon.exchange import Exchange
 from llamakey_addon.gate import Gate
 from llamakey_addon.journey import Answer, Ask, Body, Usage, Visit
 from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
-from llamakey_addon.rim import Link, Look, Rim, Seen
+from llamakey_addon.relay import Relay
+from llamakey_addon.rim import Goodbye, Link, Look, Rim, Seen
 
 _PIPELINE_BYTES: Final = 64 * 1024
 _LINGER_BYTES: Final = 1024 * 1024
@@ -48,6 +52,7 @@ _LINGER_S: Final = 2.0
 _JOIN_BYTES: Final = 64 * 1024
 _STALE_S: Final = 2.0
 _HEADS_A_TURN: Final = 8
+_GOODBYE_S: Final = 10.0
 _NEVER_S: Final = 1e9
 
 
@@ -58,6 +63,7 @@ class _State(enum.Enum):
     OPEN = enum.auto()
     STREAM = enum.auto()
     ANSWER = enum.auto()
+    SOCKET = enum.auto()
     LINGER = enum.auto()
     CLOSED = enum.auto()
 
@@ -123,6 +129,8 @@ class Road:
             self._lingered += len(data)
         elif self._state is _State.STREAM and not self._inbox:
             self._take_body(data)
+        elif self._state is _State.SOCKET and not self._inbox:
+            self._relay_up(data)
         else:
             if self.idle and not self._blank:
                 self._expect(self._gate.limits.head_timeout_s)
@@ -133,9 +141,12 @@ class Road:
         self._leave("client left")
 
     @_guarded
-    def end(self, why: str) -> None:
-        """End the connection from our side, whatever it is at; `why` is for the log."""
-        self._leave(why)
+    def end(self, why: str, code: int = frames.GOING_AWAY) -> None:
+        """End the connection from our side, whatever it is at; `why` is for the log.
+
+        The client of a WebSocket is told, with this code.
+        """
+        self._stop(why, code)
 
     @_guarded
     def recheck(self) -> None:
@@ -153,7 +164,7 @@ class Road:
         except Unauthenticated:
             if x.answer is None:
                 raise
-            self._leave("the key is no longer valid")
+            self._stop("the key is no longer valid", frames.POLICY)
         except Denied:
             pass  # nothing is known of it at the moment
 
@@ -189,6 +200,9 @@ class Road:
         x = self._exchange
         if x is None or x.link is None:
             return
+        if self._state is _State.SOCKET:
+            self._relay_down(data)
+            return
         self._expect(self._gate.limits.answer_timeout_s)
         if x.answer is None:
             if x.first_byte_s is None:
@@ -198,6 +212,9 @@ class Road:
             if rest is None:
                 return
             data = rest
+            if x.relay is not None:
+                self._relay_down(data)
+                return
         self._take_answer(x, data)
 
     @_guarded
@@ -222,6 +239,10 @@ class Road:
             raise UpstreamFault(
                 "The provider closed the connection before it answered. Try again.", detail=why
             )
+        if x.relay is not None:
+            self._settle_socket(x, "upstream cut")
+            self._linger()
+            return
         if orderly:
             x.answer_body.end()
         if x.answer_body.done:
@@ -328,6 +349,10 @@ class Road:
                     data = bytes(self._inbox)
                     self._inbox.clear()
                     self._take_body(data)
+                elif self._state is _State.SOCKET and not self._link_full:
+                    data = bytes(self._inbox)
+                    self._inbox.clear()
+                    self._relay_up(data)
                 else:
                     return
         finally:
@@ -368,6 +393,7 @@ class Road:
             target=head.target,
             headers=head.headers,
             body_length=None if head.length == framing.CHUNKED else head.length,
+            websocket=head.websocket,
         )
         x = self._begin(ask, head, self._rim.watch(ask))
         self._arrive(x)
@@ -400,11 +426,6 @@ class Road:
                 return
             x.visit = visit
             self._key_id = visit.user.key_id
-            if x.head.websocket:
-                raise NotCarried(
-                    "WebSockets are not carried here. Use the endpoint's HTTP form, "
-                    "with server-sent events where it streams."
-                )
             if x.head.length > limits.body_bytes:
                 raise _too_large(limits.body_bytes)
         except Denied as denied:
@@ -480,6 +501,8 @@ class Road:
             value = place.format.replace("{key}", key.decode("ascii"))
             headers.append((place.header.encode("ascii"), value.encode("ascii")))
             x.spelled = forms(key)
+        if grant.upgrade is not None:
+            headers += handshake.upstream_fields(grant.upgrade)
         content = x.content
         if content is None and x.head.length == framing.CHUNKED:
             headers.append((b"Transfer-Encoding", b"chunked"))
@@ -543,7 +566,7 @@ class Road:
             del x.head_bytes[:end]
             head = http1.parse_answer_head(raw, request_method=x.grant.method)
             if head.status == 101:
-                raise UpstreamFault("The provider switched protocols without being asked to.")
+                return self._switch(x, head)
             if head.status >= 200:
                 break  # any other 1xx is between the provider and us
         headers = http1.end_to_end(head.headers)
@@ -559,8 +582,8 @@ class Road:
         elif head.length == framing.CHUNKED:
             x.chunked_out = True
             headers += ((b"Transfer-Encoding", b"chunked"),)
-        if self._gate.draining:
-            x.close_after = True
+        if self._gate.draining or (x.grant.upgrade is not None and self._inbox):
+            x.close_after = True  # frames that came too early are no request
         if x.close_after:
             headers += ((b"Connection", b"close"),)
         elif x.head.http10:
@@ -637,9 +660,111 @@ class Road:
             begun = bool(self._inbox)
             self._expect(limits.head_timeout_s if begun else limits.keepalive_timeout_s)
 
+    # ── WebSocket ─────────────────────────────────────────────────────────────────────────────
+
+    def _switch(self, x: Exchange, head: http1.AnswerHead) -> bytes:
+        """The provider has switched: frames from here on. The bytes that follow its answer."""
+        grant = x.grant
+        assert grant is not None
+        if grant.upgrade is None:
+            raise UpstreamFault("The provider switched protocols without being asked to.")
+        headers = tuple(
+            (mask_all(name, x.spelled), mask_all(value, x.spelled))
+            for name, value in handshake.accepted(grant.upgrade, head)
+        )
+        limits = self._gate.limits
+        endpoint = grant.visit.route.endpoint
+        judged = endpoint is not None and endpoint.model == "message"
+        x.relay = Relay(
+            spelled=x.spelled,
+            message_bytes=limits.body_bytes,
+            judge=functools.partial(self._judge_message, x) if judged else None,
+            judged_bytes=limits.json_body_bytes,
+            tell=None if x.look is None else x.look.message,
+        )
+        x.answer = head
+        x.close_after = True
+        self._state = _State.SOCKET
+        self._deadline_s = _NEVER_S
+        reason = mask_all(head.reason, x.spelled)
+        self._rim.to_client(http1.write_answer_head(head.status, reason, headers))
+        if x.look is not None:
+            x.look.answered(head.status, reason, headers)
+        rest = bytes(x.head_bytes)
+        x.head_bytes.clear()
+        return rest
+
+    def _judge_message(self, x: Exchange, content: bytes) -> None:
+        assert x.grant is not None
+        x.grant = self._gate.message(x.grant, content)
+
+    def _relay_up(self, data: bytes) -> None:
+        x = self._exchange
+        assert x is not None
+        assert x.relay is not None
+        assert x.link is not None
+        try:
+            out = x.relay.up(data)
+        except frames.FrameError as error:
+            self._hang_up("the client broke the protocol", error.code, f"LlamaKey: {error}")
+            return
+        if out:
+            x.up += len(out)
+            x.link.write(out)
+        self._expect_goodbye(x.relay)
+
+    def _relay_down(self, data: bytes) -> None:
+        x = self._exchange
+        assert x is not None
+        assert x.relay is not None
+        try:
+            out = x.relay.down(data)
+        except frames.FrameError as error:
+            self._hang_up("upstream broke the protocol", frames.BAD_GATEWAY, f"provider: {error}")
+            return
+        if out:
+            x.down += len(out)
+            self._rim.to_client(out)
+        self._expect_goodbye(x.relay)
+
+    def _expect_goodbye(self, relay: Relay) -> None:
+        """Where one side has said it, the other has a moment, and so has the connection."""
+        if relay.closing and self._deadline_s == _NEVER_S:
+            self._expect(_GOODBYE_S)
+
+    def _hang_up(self, why: str, code: int, reason: str) -> None:
+        """End a WebSocket from our side, and tell both others."""
+        x = self._exchange
+        assert x is not None
+        relay, link = x.relay, x.link
+        assert relay is not None
+        if link is not None and relay.up_clear:
+            link.write(frames.close(frames.GOING_AWAY, "", mask=secrets.token_bytes(4)))
+        tells = relay.down_clear
+        if tells:
+            self._rim.to_client(frames.close(code, reason))
+        self._settle_socket(x, why, Goodbye(by_client=False, code=code, reason=reason))
+        if tells:
+            self._linger()
+        else:
+            self._close()
+
+    def _settle_socket(self, x: Exchange, why: str, goodbye: Goodbye | None = None) -> None:
+        """A WebSocket is over: it is complete where either side said goodbye."""
+        self._exchange = None
+        link, x.link = x.link, None
+        if link is not None:
+            link.drop()
+        relay = x.relay
+        assert relay is not None
+        if goodbye is None and (said := relay.client_close or relay.provider_close) is not None:
+            by_client = relay.client_close is not None
+            goodbye, why = Goodbye(by_client, said.code, said.reason), "complete"
+        self._end(x, why, goodbye or Goodbye(why == "client left", frames.ABNORMAL, ""))
+
     # ── ends ──────────────────────────────────────────────────────────────────────────────────
 
-    def _end(self, x: Exchange, end: str) -> None:
+    def _end(self, x: Exchange, end: str, goodbye: Goodbye | None = None) -> None:
         """Book what happened, once. A failure here cannot change what was sent."""
         grant, x.grant = x.grant, None
         usage = Usage(
@@ -658,7 +783,7 @@ class Road:
                 self._gate.salvage(error, grant.visit.ask, grant.visit, usage)
         look, x.look = x.look, None
         if look is not None:
-            look.ended(usage)
+            look.ended(usage, goodbye)
 
     def _refuse_head(self, denied: Denied) -> None:
         """A head that cannot be parsed: answer in plain words, and close."""
@@ -687,6 +812,11 @@ class Road:
     def _deny(self, denied: Denied) -> None:
         """Answer the exchange with a denial, or cut it where an answer has begun."""
         x = self._exchange
+        if x is not None and self._state is _State.SOCKET:
+            self._gate.cut_off(x.ask, denied)
+            code = frames.INTERNAL_ERROR if denied.status >= 500 else frames.POLICY
+            self._hang_up(denied.code, code, f"LlamaKey: {denied.message}")
+            return
         if x is None or x.answer is not None:
             self._cut(denied.code)
             return
@@ -754,6 +884,12 @@ class Road:
         self._leave(why)
 
     def _leave(self, why: str) -> None:
+        if self._exchange is not None and self._state is _State.SOCKET:
+            try:
+                self._settle_socket(self._exchange, why)
+            finally:
+                self._close()
+            return
         x, self._exchange = self._exchange, None
         if x is not None:
             if self._state is _State.OPEN:
@@ -769,6 +905,13 @@ class Road:
         finally:
             # an answer that ends with its connection looks whole unless the connection is reset
             self._close(reset=x is not None and x.answer is not None and x.ends_with_connection)
+
+    def _stop(self, why: str, code: int) -> None:
+        """End what is going on from our side; the client of a WebSocket is told with this code."""
+        if self._state is _State.SOCKET:
+            self._hang_up(why, code, f"LlamaKey: {why}")
+        else:
+            self._leave(why)
 
     def _linger(self) -> None:
         """Close so that the answer arrives: a socket closed over unread bytes is reset, and the
@@ -821,7 +964,7 @@ class Road:
 
     def _flow(self) -> None:
         """Read from the client only what there is room for."""
-        if self._state is _State.STREAM:
+        if self._state in (_State.STREAM, _State.SOCKET):
             want = not self._link_full and not self._inbox
         elif self._state in (_State.LOOK, _State.OPEN, _State.ANSWER):
             want = len(self._inbox) <= _PIPELINE_BYTES

@@ -35,7 +35,12 @@ def key(store):
     return minted
 
 
-def ask(*headers: tuple[str, str], target: str = "/openai/v1/models", as_key: str = "") -> Ask:
+def ask(
+    *headers: tuple[str, str],
+    target: str = "/openai/v1/models",
+    as_key: str = "",
+    websocket: bool = False,
+) -> Ask:
     return Ask(
         id="lmk_1",
         time_s=0,
@@ -45,6 +50,7 @@ def ask(*headers: tuple[str, str], target: str = "/openai/v1/models", as_key: st
         headers=tuple((name.encode(), value.encode("latin-1")) for name, value in headers),
         body_length=0,
         as_key=as_key,
+        websocket=websocket,
     )
 
 
@@ -67,6 +73,11 @@ def test_every_slot_of_every_provider(asked, settings, key):
             text = provider.entry.credential.client_prefix + key.text
             if slot.query:
                 user = asked(provider=provider.prefix, target=f"/x?a=b&{slot.query}={text}")
+            elif slot.subprotocol:
+                words = ("Sec-WebSocket-Protocol", "x, " + slot.subprotocol.format(key=text))
+                user = asked(words, provider=provider.prefix, websocket=True)
+                with pytest.raises(Unauthenticated):  # no SDK puts it into a plain request
+                    asked(words, provider=provider.prefix)
             else:
                 user = asked(
                     (slot.header, f"{slot.scheme} {text}".strip()), provider=provider.prefix

@@ -184,12 +184,6 @@ def test_broken_chunks_of_a_request(bench: Bench, path: str) -> None:
     bench.only_receipt()
 
 
-def test_websockets_are_not_carried_here(bench: Bench) -> None:
-    bench.client(bench.head("GET /openai/v1/models", "Upgrade: websocket", "Connection: upgrade"))
-    assert bench.got()[0].status == 501
-    assert bench.upstream_untouched
-
-
 def test_other_upgrades_are_ignored(bench: Bench) -> None:
     bench.client(
         bench.head(

@@ -44,6 +44,8 @@ class Catalogue:
     """Every credential or identity header that any provider knows: lower case, `_` as `-`."""
     query_keys: frozenset[str]
     """Every query parameter in which some provider's SDK puts its key, lower case."""
+    subprotocols: frozenset[str]
+    """Every form in which some provider's SDK puts its key among a WebSocket's subprotocols."""
 
 
 @cache
@@ -105,6 +107,12 @@ def read(folder: Traversable) -> Catalogue:
             for entry in entries.values()
             for slot in entry.credential.accept
             if slot.query
+        ),
+        subprotocols=frozenset(
+            slot.subprotocol
+            for entry in entries.values()
+            for slot in entry.credential.accept
+            if slot.subprotocol
         ),
     )
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _FIELD_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+_SUBPROTOCOL = r"^(?:[A-Za-z0-9._-]+, )*[A-Za-z0-9._-]*\{key\}$"
 
 type Flavour = Literal[
     "none",
@@ -61,21 +62,24 @@ class Model(BaseModel):
 class Slot(Model):
     """A place in a request where a client puts its key.
 
-    Exactly one of `header` and `query` is given.
+    Exactly one of `header`, `query` and `subprotocol` is given.
     """
 
     header: Annotated[str, Field(pattern=_FIELD_NAME)] | None = None
     """Header name, e.g. `Authorization`. Compared without case."""
     query: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     """Query parameter, e.g. `key` for Gemini's `?key=`."""
+    subprotocol: Annotated[str, Field(pattern=_SUBPROTOCOL)] | None = None
+    """Of a WebSocket, the word among the offered subprotocols that holds the key, e.g.
+    `openai-insecure-api-key.{key}`, or several that belong together, e.g. `token, {key}`."""
     scheme: str = ""
     """Word before the key, e.g. `Bearer` or `Token`, compared without case; empty for a bare
     key."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Slot:
-        if (self.header is None) == (self.query is None):
-            raise ValueError("a slot names exactly one of `header` and `query`")
+        if sum(place is not None for place in (self.header, self.query, self.subprotocol)) != 1:
+            raise ValueError("a slot names exactly one of `header`, `query` and `subprotocol`")
         return self
 
 
@@ -131,11 +135,14 @@ class Endpoint(Model):
     """Pattern of the provider's path: `{name}` matches one segment (or the part of a segment up to
     a literal that follows, as in `/v1beta/models/{model}:generateContent`), `{name...}` one or
     more segments."""
-    model: Literal["none", "body", "path", "multipart", "query"] = "none"
+    model: Literal["none", "body", "path", "multipart", "query", "message"] = "none"
     """Where the model's name stands: a field of the JSON body, a part `{model}` of the path, a form
-    field of a multipart body, a query parameter, or nowhere."""
+    field of a multipart body, a query parameter, a field of a WebSocket's messages, or nowhere."""
     model_field: str = "model"
-    """Name of that field or parameter."""
+    """Name of that field or parameter; of a message, dots lead inwards (`setup.model`)."""
+    model_type: str = ""
+    """Of a message: its `type` where it names the model, e.g. `response.create`; other messages
+    do not. Empty: those that have the first part of `model_field`."""
     usage: Flavour = "none"
     """Flavour of the usage in the answer; `none` where nothing is billed for the request itself."""
     include_usage: bool = False
@@ -186,6 +193,8 @@ class Entry(Model):
     credential: Credential
     identity_headers: tuple[Annotated[str, Field(pattern=_FIELD_NAME)], ...] = ()
     """Headers that name an account of the client's; never sent on."""
+    identity_subprotocols: tuple[Annotated[str, Field(pattern=_FIELD_NAME)], ...] = ()
+    """How subprotocols of a WebSocket begin that do so; never sent on."""
     envelope: str
     """Name of an envelope in `envelopes.yaml`: the shape of this provider's errors."""
     aliases: tuple[Alias, ...] = ()

@@ -187,6 +187,7 @@ class _Loading:
                 if slot.header
             ),
             query_keys=known.query_keys,
+            subprotocols=known.subprotocols,
         )
         faults = [*self.faults, *assembly.faults, *rule_faults]
         if faults:

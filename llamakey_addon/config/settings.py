@@ -106,6 +106,8 @@ class Settings:
     """Of those, the headers in which some provider's SDK puts its key."""
     query_keys: frozenset[str] = field(repr=False)
     """Query parameters in which some provider's SDK puts its key, lower case."""
+    subprotocols: frozenset[str] = field(repr=False)
+    """Forms in which some provider's SDK puts its key among a WebSocket's subprotocols."""
     warnings: tuple[Fault, ...] = ()
     """What works and yet wants a look."""
 

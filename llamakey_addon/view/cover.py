@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, unquote_plus
 
-from llamakey_addon import http1
+from llamakey_addon import handshake, http1
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.keys import MARK, redact
 from llamakey_addon.mask import forms, mask_all
@@ -107,6 +107,7 @@ class Cover:
                 method=head.method,
                 target=head.target,
                 headers=head.headers,
+                websocket=head.websocket,
                 body_length=ask.body_length if content is None else len(content),
             ),
             content,
@@ -116,6 +117,8 @@ class Cover:
 
     def _cover_field(self, name: bytes, value: bytes) -> bytes:
         shown = self._cover_text(value)
+        if name.lower() == handshake.PROTOCOL:
+            shown = self._cover_subprotocols(shown)
         if name.lower().replace(b"_", b"-") in self._settings.slot_headers:
             # A scheme's word (`Bearer`) stays; of what follows, only a covered local key.
             words = shown.split(b" ")
@@ -127,6 +130,15 @@ class Cover:
         if shown != value:
             self._fields[(name.lower(), shown)] = value
         return shown
+
+    def _cover_subprotocols(self, shown: bytes) -> bytes:
+        """Foreign keys among the words that a WebSocket's client offers."""
+        words = [word.strip() for word in shown.split(b",")]
+        for form in self._settings.subprotocols:
+            for _, end, key in handshake.keys_in(words, form):
+                if MARK not in key:
+                    words[end - 1] = words[end - 1].removesuffix(key.encode("latin-1")) + _STARS
+        return b", ".join(words)
 
     def _cover_target(self, target: str) -> bytes:
         path, mark, query = target.partition("?")

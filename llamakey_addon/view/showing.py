@@ -26,7 +26,7 @@ from mitmproxy.proxy.layers.http._hooks import (
 
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Answer, Ask, Headers, Usage, Visit
-from llamakey_addon.rim import Seen
+from llamakey_addon.rim import Goodbye, Seen
 from llamakey_addon.road import Road
 from llamakey_addon.view import roadflow
 from llamakey_addon.view.cover import Cover
@@ -127,7 +127,10 @@ class Showing:
     def piece(self, data: bytes) -> None:
         self._down.add(data)
 
-    def ended(self, usage: Usage) -> None:
+    def message(self, *, up: bool, opcode: int, piece: bytes, ends: bool) -> None:
+        (self._up if up else self._down).add(piece)
+
+    def ended(self, usage: Usage, goodbye: Goodbye | None = None) -> None:
         self._end()
         at_s = time.time()
         self._later(lambda: self._show_end(usage, at_s))

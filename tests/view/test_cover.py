@@ -58,6 +58,17 @@ def _field(settings: Settings, name: str, value: str) -> str:
         ("x-custom", f"has {KEY} in it", f"has {SHOWN} in it"),
         ("x-custom", f"has {REAL} in it", f"has {'*' * len(REAL)} in it"),
         ("User-Agent", "openai/2", "openai/2"),
+        (
+            "Sec-WebSocket-Protocol",
+            f"realtime, openai-insecure-api-key.{KEY}",
+            f"realtime, openai-insecure-api-key.{SHOWN}",
+        ),
+        (
+            "sec-websocket-protocol",
+            "realtime,openai-insecure-api-key.sk-real",
+            "realtime, openai-insecure-api-key.***",
+        ),
+        ("Sec-WebSocket-Protocol", "token, 0123456789abcdef", "token, ***"),
     ],
 )
 def test_fields(settings: Settings, name: str, value: str, shown: str) -> None:

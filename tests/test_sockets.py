@@ -1,0 +1,544 @@
+"""WebSockets on the road: admitted like a request, relayed frame by frame, ended from any side."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llamakey_addon import frames, handshake
+from llamakey_addon.errors import UpstreamFault
+from llamakey_addon.frames import Control, Frames
+from llamakey_addon.journey import Receipt
+from tests.roadside import REAL, Bench, Link, make_bench
+from tests.test_frames import frame, joined
+
+KEY = base64.b64encode(b"0123456789abcdef")
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    f"Sec-WebSocket-Key: {KEY.decode()}",
+    "Sec-WebSocket-Extensions: permessage-deflate",
+)
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: " + handshake.accept(KEY) + b"\r\n\r\n"
+)
+MASK = b"\x11\x22\x33\x44"
+REALTIME = "GET /openai/v1/realtime?model=gpt-realtime"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with make_bench(tmp_path, {"json_body_bytes": 4096, "body_bytes": 65536}) as made:
+        yield made
+
+
+def ask(bench: Bench, line: str = REALTIME, *headers: str, key: str | None = "") -> None:
+    bench.client(bench.head(line, *UPGRADE, *headers, key=key))
+
+
+def opened(bench: Bench, line: str = REALTIME, *headers: str) -> Link:
+    """A WebSocket that is open, its handshake taken off both sides."""
+    ask(bench, line, *headers)
+    link = bench.open()
+    link.written.clear()
+    bench.answer(SWITCH)
+    assert bench.rim.out.startswith(b"HTTP/1.1 101 ")
+    bench.rim.out.clear()
+    return link
+
+
+def client(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    return frame(opcode, payload, fin=fin, mask=MASK)
+
+
+def up(link: Link) -> list[tuple[int, bytes]]:
+    """What the provider has read, as messages."""
+    return joined(Frames(client=True).read(bytes(link.written)))
+
+
+def down(bench: Bench) -> list[tuple[int, bytes]]:
+    """What the client has read, as messages."""
+    return joined(Frames(client=False).read(bytes(bench.rim.out)))
+
+
+def goodbye(bench: Bench) -> tuple[int, str]:
+    """Code and reason of the close that the client has read last."""
+    last = Frames(client=False).read(bytes(bench.rim.out))[-1]
+    assert isinstance(last, Control)
+    assert last.opcode == frames.CLOSE
+    return last.code, last.reason
+
+
+def closing(code: int, reason: bytes = b"", mask: bytes = b"") -> bytes:
+    return frame(frames.CLOSE, struct.pack("!H", code) + reason, mask=mask)
+
+
+# ── the handshake ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_handshake_goes_up_with_the_real_key_and_nothing_of_the_local_one(bench: Bench) -> None:
+    ask(bench, REALTIME, "OpenAI-Beta: realtime=v1", "Cookie: a=b", "OpenAI-Project: mine")
+    bench.open()
+    [sent] = bench.sent()
+    assert (sent.method, sent.target) == ("GET", "/v1/realtime?model=gpt-realtime")
+    assert sent.headers == [
+        (b"Host", b"api.openai.com"),
+        (b"OpenAI-Beta", b"realtime=v1"),
+        (b"Accept-Encoding", b"identity"),
+        (b"Authorization", f"Bearer {REAL}".encode()),
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Version", b"13"),
+        (b"Sec-WebSocket-Key", KEY),
+    ]
+    assert bench.key.encode() not in bench.links[0].written
+    bench.answer(SWITCH)
+    assert bytes(bench.rim.out) == SWITCH
+    assert bench.receipts == []
+
+
+def test_a_key_among_the_subprotocols(bench: Bench) -> None:
+    protocols = f"realtime, openai-insecure-api-key.{bench.key}, openai-project.mine"
+    ask(bench, REALTIME, f"Sec-WebSocket-Protocol: {protocols}", key=None)
+    bench.open()
+    [sent] = bench.sent()
+    assert sent.values("sec-websocket-protocol") == ["realtime"]
+    assert sent.values("authorization") == [f"Bearer {REAL}"]
+    assert bench.key.encode() not in bench.links[0].written
+    bench.answer(SWITCH[:-2] + b"Sec-WebSocket-Protocol: realtime\r\n\r\n")
+    assert b"Sec-WebSocket-Protocol: realtime\r\n" in bench.rim.out
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "status"),
+    [
+        (REALTIME, (), 401),
+        (REALTIME, ("Authorization: Bearer sk-proj-real",), 401),
+        (REALTIME, ("Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.sk-x",), 401),
+    ],
+)
+def test_without_a_local_key_nothing_goes_up(
+    bench: Bench, line: str, headers: tuple[str, ...], status: int
+) -> None:
+    ask(bench, line, *headers, key=None)
+    assert bench.got()[0].status == status
+    assert bench.upstream_untouched
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["GET /openai/v1/models", "GET /openai/no/such/path", "POST /openai/v1/realtime?model=x"],
+)
+def test_no_websocket_where_the_endpoint_is_none(bench: Bench, line: str) -> None:
+    ask(bench, line)
+    assert bench.got()[0].status == 501
+    assert bench.upstream_untouched
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Upgrade: H2C, websocket", *UPGRADE[1:]),
+        ("Upgrade: websocket/13", *UPGRADE[1:]),
+        (*UPGRADE[:2], *UPGRADE[3:]),
+        (*UPGRADE[:2], "Sec-WebSocket-Version: 7", *UPGRADE[3:]),
+        (*UPGRADE[:3], "Sec-WebSocket-Key: short"),
+        (*UPGRADE, "Content-Length: 3"),
+        (*UPGRADE, "Transfer-Encoding: chunked"),
+    ],
+)
+def test_half_a_handshake_is_a_400(bench: Bench, headers: tuple[str, ...]) -> None:
+    bench.client(bench.head(REALTIME, *headers))
+    assert bench.got()[0].status == 400
+    assert bench.upstream_untouched
+
+
+def test_an_upgrade_of_http_1_0_is_no_upgrade(bench: Bench) -> None:
+    bench.client(bench.head(f"{REALTIME} HTTP/1.0", *UPGRADE))
+    link = bench.open()
+    assert b"upgrade" not in link.written.lower()
+    assert b"websocket" not in link.written.lower()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SWITCH.replace(b"Accept: ", b"Accept: x"),
+        SWITCH.replace(b"Upgrade: websocket", b"Upgrade: h2c"),
+        SWITCH[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+        SWITCH[:-2] + b"Sec-WebSocket-Protocol: unasked\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    ],
+)
+def test_a_wrong_101_is_a_502(bench: Bench, answer: bytes) -> None:
+    ask(bench)
+    link = bench.open()
+    bench.answer(answer + frame(frames.TEXT, b"hello"))
+    [got] = bench.got()
+    assert got.status == 502
+    assert b"hello" not in bench.rim.out
+    assert link.state == "dropped"
+    assert bench.only_receipt().denied == "upstream_unreachable"
+
+
+def test_a_101_that_nobody_asked_for_is_a_502(bench: Bench) -> None:
+    bench.client(bench.head(REALTIME))
+    bench.open()
+    bench.answer(SWITCH)
+    assert bench.got()[0].status == 502
+
+
+def test_a_refusal_of_the_provider_s_passes_and_the_connection_goes_on(bench: Bench) -> None:
+    ask(bench)
+    link = bench.open()
+    bench.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nnope")
+    [got] = bench.got()
+    assert (got.status, got.body, got.header("connection")) == (403, b"nope", "")
+    assert link.state == "given back"
+    assert bench.only_receipt().status == 403
+    bench.client(bench.head("GET /openai/v1/models"))
+    assert len(bench.rim.wishes) == 2
+
+
+def test_frames_that_came_before_a_refusal_are_no_request(bench: Bench) -> None:
+    ask(bench)
+    bench.open()
+    bench.client(client(frames.TEXT, b"GET /openai/v1/models HTTP/1.1\r\n\r\n"))
+    bench.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nnope")
+    [got] = bench.got(closed=True)
+    assert got.header("connection") == "close"
+    assert bench.rim.finished()
+    assert len(bench.receipts) == 1
+
+
+def test_frames_that_came_before_the_101_go_up_after_it(bench: Bench) -> None:
+    ask(bench)
+    link = bench.open()
+    link.written.clear()
+    bench.client(client(frames.TEXT, b"early"))
+    assert not link.written
+    bench.answer(SWITCH + frame(frames.TEXT, b"hello"))
+    assert up(link) == [(frames.TEXT, b"early")]
+    assert bytes(bench.rim.out) == SWITCH + frame(frames.TEXT, b"hello")
+
+
+def test_a_stale_connection_is_replaced(bench: Bench) -> None:
+    ask(bench)
+    bench.open(reused=True)
+    bench.end_link()
+    assert bench.rim.wishes[-1][1], "a fresh one is wished for"
+    bench.open()
+    bench.answer(SWITCH)
+    assert bench.rim.out.startswith(b"HTTP/1.1 101 ")
+
+
+# ── frames ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_bytes_pass_as_they_came_in_both_directions(bench: Bench) -> None:
+    link = opened(bench)
+    for data in (
+        client(frames.TEXT, b"a", fin=False),
+        client(frames.PING, b"are you there"),
+        client(0, b"b" * 300),
+        client(frames.BINARY, b"\0\xff" * 5000),
+    ):
+        link.written.clear()
+        bench.client(data)
+        assert bytes(link.written) == data
+    for data in (
+        frame(frames.PONG, b"are you there"),
+        frame(frames.TEXT, b"hello", fin=False),
+        frame(0, b" there"),
+        frame(frames.PING, b""),
+    ):
+        bench.rim.out.clear()
+        bench.answer(data)
+        assert bytes(bench.rim.out) == data
+
+
+def test_a_frame_passes_before_it_is_whole(bench: Bench) -> None:
+    link = opened(bench)
+    data = client(frames.BINARY, b"x" * 50000)
+    bench.client(data[:1000])
+    assert bytes(link.written) == data[:1000]
+    answer = frame(frames.BINARY, b"y" * 50000)
+    bench.answer(answer[:1000])
+    assert bytes(bench.rim.out) == answer[:1000]
+
+
+def test_silence_is_no_end(bench: Bench) -> None:
+    opened(bench)
+    bench.wait(7 * 86400)
+    assert not bench.rim.closed()
+    bench.answer(frame(frames.TEXT, b"still here"))
+    assert down(bench) == [(frames.TEXT, b"still here")]
+
+
+def test_pressure_holds_the_other_side_back(bench: Bench) -> None:
+    link = opened(bench)
+    bench.road.link_writable(False)
+    assert bench.rim.paused()
+    bench.client(client(frames.TEXT, b"on its way already"))
+    bench.road.link_writable(True)
+    assert not bench.rim.paused()
+    assert up(link) == [(frames.TEXT, b"on its way already")]
+    bench.road.client_writable(False)
+    assert link.paused()
+    bench.road.client_writable(True)
+    assert not link.paused()
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_an_echoed_key_is_masked_wherever_it_is_split(bench: Bench, cut: int) -> None:
+    opened(bench)
+    real = REAL.encode()
+    text = b'{"error": "wrong key ' + real + b'", "and": "more"}'
+    stars = text.replace(real, b"*" * len(real))
+    data = frame(frames.TEXT, text[:cut], fin=False)
+    data += frame(frames.PING, b"between")
+    data += frame(0, text[cut : cut + 10], fin=False) + frame(0, text[cut + 10 :])
+    for byte in data:
+        bench.answer(bytes((byte,)))
+    assert real not in bench.rim.out
+    assert joined_text(bench) == stars
+    assert (frames.PING, b"between") in down(bench)
+    bench.answer(frame(frames.TEXT, text) + frame(frames.TEXT, b"next"))
+    assert down(bench)[-2:] == [(frames.TEXT, stars), (frames.TEXT, b"next")]
+
+
+def joined_text(bench: Bench) -> bytes:
+    return next(text for opcode, text in down(bench) if opcode == frames.TEXT)
+
+
+def test_what_only_begins_a_key_passes_with_the_end_of_its_message(bench: Bench) -> None:
+    opened(bench)
+    bench.answer(frame(frames.TEXT, b"ends in " + REAL[:6].encode()))
+    assert down(bench) == [(frames.TEXT, b"ends in " + REAL[:6].encode())]
+    bench.answer(frame(frames.TEXT, REAL[:30].encode()))
+    assert down(bench)[-1] == (frames.TEXT, b"*" * 30), "most of a key is as good as one"
+
+
+def test_a_key_in_the_handshake_is_masked(bench: Bench) -> None:
+    ask(bench)
+    bench.open()
+    bench.answer(SWITCH[:-2] + b"X-Debug: " + REAL.encode() + b"\r\n\r\n")
+    assert REAL.encode() not in bench.rim.out
+    assert b"X-Debug: *****" in bench.rim.out
+
+
+# ── ends ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def only(bench: Bench) -> Receipt:
+    receipt = bench.only_receipt()
+    assert (receipt.provider, receipt.user, receipt.method) == ("openai", "alice", "GET")
+    return receipt
+
+
+def test_a_goodbye_of_the_client_s_is_booked_once(bench: Bench) -> None:
+    link = opened(bench)
+    bench.client(client(frames.TEXT, b"hello"))
+    bench.answer(frame(frames.TEXT, b"hello you"))
+    bench.client(closing(1000, b"done", MASK))
+    bench.answer(closing(1000, b"done"))
+    bench.end_link()
+    assert goodbye(bench) == (1000, "done")
+    assert bench.rim.finished()
+    bench.road.client_closed()
+    assert bench.rim.closed()
+    assert link.state == "dropped"
+    receipt = only(bench)
+    assert (receipt.status, receipt.end, receipt.endpoint) == (101, "complete", "realtime")
+    assert receipt.model == "gpt-realtime"
+    assert receipt.bytes_up == len(client(frames.TEXT, b"hello") + closing(1000, b"done", MASK))
+    assert receipt.bytes_down == len(frame(frames.TEXT, b"hello you") + closing(1000, b"done"))
+
+
+def test_a_goodbye_of_the_provider_s_is_complete_too(bench: Bench) -> None:
+    opened(bench)
+    bench.answer(closing(1011, b"overloaded"))
+    bench.road.client_closed()
+    assert only(bench).end == "complete"
+
+
+def test_who_never_answers_a_goodbye_is_cut(bench: Bench) -> None:
+    link = opened(bench)
+    bench.client(closing(1000, b"", MASK))
+    bench.wait(9)
+    assert link.state == "lent"
+    bench.wait(2)
+    assert link.state == "dropped"
+    assert bench.rim.closed()
+    assert only(bench).end == "complete"
+
+
+def test_a_client_that_just_leaves(bench: Bench) -> None:
+    link = opened(bench)
+    bench.client(client(frames.TEXT, b"half a message", fin=False))
+    bench.road.client_closed()
+    assert link.state == "dropped"
+    assert only(bench).end == "client left"
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_a_provider_that_just_leaves(bench: Bench, orderly: bool) -> None:
+    opened(bench)
+    bench.answer(frame(frames.TEXT, b"half a message", fin=False))
+    bench.end_link(orderly=orderly)
+    assert bench.rim.finished()
+    assert only(bench).end == "upstream cut"
+    bench.wait(3)
+    assert bench.rim.closed()
+
+
+def test_bytes_behind_a_goodbye_go_nowhere(bench: Bench) -> None:
+    link = opened(bench)
+    bench.client(closing(1000, b"", MASK) + client(frames.TEXT, b"more"))
+    assert up(link) == [(frames.CLOSE, struct.pack("!H", 1000))]
+    bench.answer(closing(1000) + frame(frames.TEXT, b"more"))
+    assert down(bench) == [(frames.CLOSE, struct.pack("!H", 1000))]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(frames.TEXT, b"not masked"), 1002),
+        (client(3, b"x"), 1002),
+        (b"GET /openai/v1/models HTTP/1.1\r\n", 1002),
+        (client(frames.CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
+        (client(frames.BINARY, b"x" * 65537), 1009),
+    ],
+)
+def test_a_client_that_breaks_the_protocol(bench: Bench, data: bytes, code: int) -> None:
+    link = opened(bench)
+    bench.client(data)
+    assert goodbye(bench)[0] == code
+    assert up(link) == [(frames.CLOSE, struct.pack("!H", 1001))], "and nothing of what it sent"
+    assert link.state == "dropped"
+    assert only(bench).end == "the client broke the protocol"
+    bench.client(b"x" * 1000)
+    bench.wait(3)
+    assert bench.rim.closed()
+
+
+@pytest.mark.parametrize(
+    "data", [frame(frames.TEXT, b"x", mask=MASK), frame(frames.TEXT, first=0x40), b"HTTP/1.1 200 "]
+)
+def test_a_provider_that_breaks_the_protocol(bench: Bench, data: bytes) -> None:
+    link = opened(bench)
+    bench.answer(data)
+    assert goodbye(bench)[0] == 1014
+    assert link.state == "dropped"
+    assert only(bench).end == "upstream broke the protocol"
+
+
+def test_an_end_from_our_side_tells_both(bench: Bench) -> None:
+    link = opened(bench)
+    bench.road.end("budget spent", frames.POLICY)
+    assert goodbye(bench) == (1008, "LlamaKey: budget spent")
+    assert up(link) == [(frames.CLOSE, struct.pack("!H", 1001))]
+    assert bench.rim.finished()
+    assert only(bench).end == "budget spent"
+    bench.road.end("again")
+    bench.road.client_closed()
+    assert len(bench.receipts) == 1
+
+
+def test_an_end_in_the_middle_of_a_frame_is_a_cut(bench: Bench) -> None:
+    link = opened(bench)
+    bench.answer(frame(frames.TEXT, b"x" * 100)[:50])
+    bench.client(client(frames.TEXT, b"x" * 100)[:50])
+    out, written = bytes(bench.rim.out), bytes(link.written)
+    bench.road.end("key revoked", frames.POLICY)
+    assert (bytes(bench.rim.out), bytes(link.written)) == (out, written)
+    assert bench.rim.closed()
+    assert only(bench).end == "key revoked"
+
+
+def test_an_unreachable_provider_is_a_502(bench: Bench) -> None:
+    ask(bench)
+    bench.road.unopened(UpstreamFault("x could not be reached. Try again."))
+    assert bench.got()[0].status == 502
+
+
+# ── keys that end ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_revoked_key_s_websocket_is_ended_and_told(bench: Bench) -> None:
+    link = opened(bench)
+    bench.road.recheck()
+    assert link.state == "lent"
+    bench.store.revoke("laptop")
+    bench.road.recheck()
+    assert goodbye(bench) == (1008, "LlamaKey: the key is no longer valid")
+    assert link.state == "dropped"
+    assert only(bench).end == "the key is no longer valid"
+    bench.road.recheck()
+    assert len(bench.receipts) == 1
+
+
+# ── models in messages ──────────────────────────────────────────────────────────────────────────
+
+RESPONSES = "GET /openai/v1/responses"
+
+
+def message(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def test_the_model_that_a_message_names_is_booked(bench: Bench) -> None:
+    link = opened(bench, RESPONSES)
+    create = message(type="response.create", model="gpt-5", input="hi")
+    bench.client(client(frames.TEXT, create[:20], fin=False))
+    assert not link.written, "not before it is whole, and judged"
+    bench.client(client(frames.PING, b"x"))
+    assert bytes(link.written) == client(frames.PING, b"x")
+    bench.client(client(0, create[20:]))
+    assert up(link)[-1] == (frames.TEXT, create)
+    bench.client(client(frames.TEXT, message(type="response.cancel", model=5)))
+    bench.road.client_closed()
+    assert only(bench).model == "gpt-5"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"[1]", 1008),
+        (b"not JSON", 1008),
+        (b'{"model": "a", "model": "b", "type": "response.create"}', 1008),
+        (b"\xff\xfe", 1008),
+        (b'{"a": "' + b"x" * 5000 + b'"}', 1009),
+    ],
+)
+def test_a_message_that_could_name_two_models_ends_it(
+    bench: Bench, content: bytes, code: int
+) -> None:
+    link = opened(bench, RESPONSES)
+    bench.client(client(frames.TEXT, content))
+    assert goodbye(bench)[0] == code
+    assert up(link) == [(frames.CLOSE, struct.pack("!H", 1001))]
+    assert only(bench).end in ("invalid_request", "the client broke the protocol")
+
+
+def test_gemini_s_live_api_names_its_model_in_the_setup(tmp_path: Path) -> None:
+    path = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+    with make_bench(tmp_path, providers={"gemini": {"key": "env:OPENAI_API_KEY"}}) as bench:
+        ask(bench, f"GET /gemini{path}?key={bench.key}", key=None)
+        link = bench.open()
+        assert bench.sent()[0].target == path
+        assert bench.sent()[0].values("x-goog-api-key") == [REAL]
+        link.written.clear()
+        bench.answer(SWITCH)
+        bench.client(client(frames.BINARY, message(setup={"model": "models/gemini-live"})))
+        bench.client(client(frames.TEXT, message(realtimeInput={"text": "hi"})))
+        assert len(up(link)) == 2
+        bench.road.client_closed()
+        assert bench.only_receipt().model == "models/gemini-live"

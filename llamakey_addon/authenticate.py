@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl
 from llamakey_addon import forwarded, handshake, keys
 from llamakey_addon.catalogue.models import Slot
 from llamakey_addon.config import Settings
-from llamakey_addon.errors import NotReady, Unauthenticated
+from llamakey_addon.errors import ConfigError, Forbidden, NotReady, Unauthenticated
 from llamakey_addon.journey import Ask, Provider, User, Visit
 from llamakey_addon.keys import Parsed
 from llamakey_addon.store import KeyRow, Store, StoreError
@@ -45,8 +45,21 @@ def who(ask: Ask, provider: Provider, store: Store, settings: Settings) -> User:
             "owner.",
             detail=str(error),
         ) from error
-    rules, setting = settings.rules_for(row.user)
-    return User(name=row.user, key_id=row.id, key_name=row.name, rules=rules, setting=setting)
+    try:
+        scope = settings.scope(row.scope, row.id) if row.scope else None
+    except ConfigError as error:
+        raise Forbidden(
+            f"The scope of the key {keys.MARK}{row.id}-… can't be read, so nothing is allowed by "
+            "it. Ask the proxy's owner for a new one.",
+            detail=str(error),
+        ) from None
+    return User(
+        name=row.user,
+        key_id=row.id,
+        key_name=row.name,
+        policy=settings.policy(row.user),
+        scope=scope,
+    )
 
 
 def still(visit: Visit, store: Store) -> None:

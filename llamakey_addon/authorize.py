@@ -1,4 +1,4 @@
-"""What may be asked: the whitelist of the user, and a body that means one thing alone.
+"""What may be asked: the rules for the user and the key, and a body that means one thing alone.
 
 A body that policy reads is read strictly. Where two readers could see two different models in it
 (a doubled field, another encoding, a broken tail), it is refused: what was judged is what is sent.
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from llamakey_addon.errors import BadRequest, Forbidden
 from llamakey_addon.globs import glob
-from llamakey_addon.journey import Body, Call, Headers, Route, Rule, User, Visit
+from llamakey_addon.journey import Body, Call, Headers, Policy, Route, Rule, User, Visit
 
 _MODEL_MAX = 1024
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -30,7 +30,10 @@ def judge(visit: Visit, body: Body, *, json_body_bytes: int = 8388608) -> Call:
         json_body_bytes: up to which size a compressed body is unpacked to be read.
     """
     allow(visit)
-    return Call(visit, _model(visit, body, json_body_bytes))
+    model = _model(visit, body, json_body_bytes)
+    for policy in _policies(visit.user):
+        _check_model(visit, policy, model)
+    return Call(visit, model)
 
 
 def names_model(visit: Visit, content: bytes) -> bool:
@@ -49,30 +52,78 @@ def names_model(visit: Visit, content: bytes) -> bool:
 
 
 def allow(visit: Visit) -> None:
-    """Raise Forbidden where the user's whitelist stands against the head of a request.
+    """Raise Forbidden where a policy stands against the head of a request.
 
     By itself it serves to refuse a body before it is read.
     """
-    if visit.user.rules is not None:
-        _check_rules(visit, visit.user.rules)
+    for policy in _policies(visit.user):
+        _check_head(visit, policy)
     _check_minting(visit)
 
 
-# --- whitelist ------------------------------------------------------------------------------------
+def _policies(user: User) -> tuple[Policy, ...]:
+    """What must allow a request, each by itself."""
+    return (user.policy,) if user.scope is None else (user.policy, user.scope)
 
 
-def _check_rules(visit: Visit, rules: tuple[Rule, ...]) -> None:
-    """Pass when one rule allows it; else say which part of the whitelist stands against it."""
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def _check_head(visit: Visit, policy: Policy) -> None:
+    """Pass when one rule may allow it; else say which part of the whitelist stands against it."""
+    for rule in policy.deny:
+        if not rule.models and _fits(visit, rule, every=False):
+            _deny(visit, rule, "may not do this at")
+    if policy.allow is None:
+        return
     route, user = visit.route, visit.user
     name, method = route.provider.entry.name, visit.ask.method
-    rules = tuple(r for r in rules if not r.providers or route.provider.id in r.providers)
+    rules = tuple(r for r in policy.allow if not r.providers or route.provider.id in r.providers)
     if not rules:
-        _refuse(user, f"may not use {name}")
+        _refuse(user, policy, f"may not use {name}")
     rules = tuple(r for r in rules if not r.methods or method.upper() in r.methods)
     if not rules:
-        _refuse(user, f"may not send {method} to {name}")
-    if not any(not rule.paths or _paths_allow(rule, route) for rule in rules):
-        _refuse(user, f"may not use this path of {name}")
+        _refuse(user, policy, f"may not send {method} to {name}")
+    if not any(not rule.paths or _paths_fit(rule, route, every=True) for rule in rules):
+        _refuse(user, policy, f"may not use this path of {name}")
+
+
+def _check_model(visit: Visit, policy: Policy, model: str) -> None:
+    """The same with the model that the request names, "" where it names none that is known."""
+    for rule in policy.deny:
+        if (
+            rule.models
+            and _fits(visit, rule, every=False)
+            and (not model or _models_fit(rule, model.casefold(), fold=True))
+        ):
+            _deny(visit, rule, f"may not use {model or 'an unknown model'} at")
+    if policy.allow is not None and not any(
+        _fits(visit, rule, every=True) and (not rule.models or _models_fit(rule, model))
+        for rule in policy.allow
+    ):
+        _refuse(
+            visit.user,
+            policy,
+            f"may not use {model or 'a model that is not known'} at "
+            f"{visit.route.provider.entry.name} in this way",
+        )
+
+
+def _fits(visit: Visit, rule: Rule, *, every: bool) -> bool:
+    """Whether a rule is about the head of a request; see `_paths_fit` for `every`."""
+    route = visit.route
+    return (
+        (not rule.providers or route.provider.id in rule.providers)
+        and (not rule.methods or visit.ask.method.upper() in rule.methods)
+        and (not rule.paths or _paths_fit(rule, route, every=every))
+    )
+
+
+def _models_fit(rule: Rule, model: str, *, fold: bool = False) -> bool:
+    return model != "" and any(
+        glob(pattern.casefold() if fold else pattern, "names").fullmatch(model)
+        for pattern in rule.models
+    )
 
 
 def _check_minting(visit: Visit) -> None:
@@ -88,41 +139,56 @@ def _check_minting(visit: Visit) -> None:
             break
     else:
         return
-    for rule in visit.user.rules or ():
-        named = replace(rule, paths=tuple(p for p in rule.paths if "**" not in p and p != "*"))
-        if (
-            named.paths
-            and (not rule.providers or visit.route.provider.id in rule.providers)
-            and (not rule.methods or visit.ask.method in rule.methods)
-            and _paths_allow(named, visit.route)
-        ):
-            return
-    setting = visit.user.setting or f"users.{visit.user.name}.allow"
+    for policy in _policies(visit.user):
+        for rule in policy.allow or ():
+            named = replace(rule, paths=tuple(p for p in rule.paths if "**" not in p and p != "*"))
+            if named.paths and _fits(visit, named, every=True):
+                break
+        else:
+            if policy is visit.user.scope and policy.allow is None:
+                continue  # a scope without a whitelist takes nothing away
+            setting = policy.allow_setting
+            raise Forbidden(
+                f"This request hands out a credential of the {entry.name} account, with which its "
+                "holder needs this proxy no more. The proxy's owner can allow it by a rule in "
+                f"{setting} that names its path.",
+                setting=setting,
+            )
+
+
+def _refuse(user: User, policy: Policy, what: str) -> NoReturn:
     raise Forbidden(
-        f"This request hands out a credential of the {entry.name} account, with which its holder "
-        f"needs this proxy no more. The proxy's owner can allow it by a rule in {setting} that "
-        "names its path.",
-        setting=setting,
+        f"{user.name} {what}. The proxy's owner can allow it in {policy.allow_setting}.",
+        setting=policy.allow_setting,
     )
 
 
-def _refuse(user: User, what: str) -> NoReturn:
+def _deny(visit: Visit, rule: Rule, what: str) -> NoReturn:
     raise Forbidden(
-        f"{user.name} {what}. The proxy's owner can allow it in {user.setting}.",
-        setting=user.setting,
+        f"{visit.user.name} {what} {visit.route.provider.entry.name}: {rule.setting} denies it.",
+        setting=rule.setting,
     )
 
 
-def _paths_allow(rule: Rule, route: Route) -> bool:
+def _paths_fit(rule: Rule, route: Route, *, every: bool) -> bool:
+    """Whether one of a rule's paths is the route's.
+
+    Arguments:
+        every: in every reading of the path, as is safe where the rule allows; else in any, as is
+            safe where it denies.
+    """
     readings = _readings(route.path)
+    enough = all if every else any
     for pattern in rule.paths:
         if pattern in ("*", "**"):
             return True
         if not readings:
+            if not every:
+                return True
             continue
         if pattern.startswith("/"):
-            allowed = glob(_unescaped(pattern, slashes=False))
-            if all(allowed.fullmatch(reading) for reading in readings):
+            fitting = glob(_unescaped(pattern, slashes=False))
+            if enough(fitting.fullmatch(reading) for reading in readings):
                 return True
         elif route.endpoint and glob(pattern, "names").fullmatch(route.endpoint.name):
             return True

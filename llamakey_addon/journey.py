@@ -9,7 +9,7 @@ All are frozen: what was judged cannot change on the way. Only a `Grant` can be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
@@ -118,6 +118,8 @@ class Rule:
     """The provider's own paths, or names of endpoints."""
     models: tuple[str, ...] = ()
     """Globs of model names, in which `*` stands for anything."""
+    setting: str = field(default="", compare=False)
+    """Where it stands, e.g. `teams.research.deny[0]`."""
 
 
 type Unit = Literal["requests", "tokens", "concurrent", "nusd"]
@@ -135,8 +137,8 @@ class Cap:
     setting: str
     """Where it stands, e.g. `teams.research.budgets[0]`: for messages."""
     subject: tuple[str, str]
-    """Whose requests: `("team", "research")`, `("user", "alice")`, `("key", id)`,
-    `("everybody", "")`."""
+    """Whose requests: `("team", "research")`, `("user", "alice")` with the name as users' names are
+    compared, `("key", id)`, `("everybody", "")`."""
     unit: Unit
     most: int
     window: Window = ""
@@ -166,8 +168,9 @@ class Policy:
     shared: bool = False
     """Whether members of the team see and use what others of it made under the account."""
     allow_setting: str = ""
-    """Where the whitelist stands, e.g. `users.alice.allow`."""
-    deny_setting: str = ""
+    """Where the whitelist stands or would stand, e.g. `users.alice.allow`."""
+    body_setting: str = ""
+    """Where `body_bytes` stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +180,10 @@ class User:
     name: str
     key_id: str
     key_name: str
-    rules: tuple[Rule, ...] | None = None
-    """Whitelist; None means that there is none and everything is allowed."""
-    setting: str = ""
-    """Where that whitelist stands, e.g. `users.alice.allow`."""
+    policy: Policy = Policy()
+    """What the user may do, with what their team has."""
+    scope: Policy | None = None
+    """What the key may do of it; None where the key has no scope of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from types import MappingProxyType
+from pathlib import Path
 
 import pytest
 
 from llamakey_addon import keys
 from llamakey_addon.authenticate import who
 from llamakey_addon.config import Settings
-from llamakey_addon.errors import NotReady, Unauthenticated
+from llamakey_addon.errors import Forbidden, NotReady, Unauthenticated
 from llamakey_addon.journey import Ask, Rule
 from llamakey_addon.store import open_store
 
@@ -347,15 +347,30 @@ def test_a_replay_runs_as_its_key_while_it_is_valid(asked, store, key):
         asked(as_key="abcdefghij")
 
 
-def test_the_users_whitelist_comes_along(asked, settings, store, key):
-    assert asked(("Authorization", f"Bearer {key.text}")).rules is None
-    rules = (Rule(("openai",)),)
-    named = dataclasses.replace(
-        settings,
-        users=MappingProxyType({"Alice": rules, "*": ()}),
-        user_names=MappingProxyType({"alice": "Alice"}),
+def test_the_users_policy_comes_along(asked, settings, store, key):
+    assert asked(("Authorization", f"Bearer {key.text}")).policy.allow is None
+    Path("config.yaml").write_text(
+        "users: {Alice: {allow: [{providers: [openai]}]}, '*': {allow: []}}"
     )
+    named = Settings.load(None, {"HOME": "/home/me"})
     user = who(
         ask(("Authorization", f"Bearer {key.text}")), settings.providers["openai"], store, named
     )
-    assert (user.rules, user.setting) == (rules, "users.Alice.allow")
+    assert user.policy.allow == (Rule(("openai",)),)
+    assert user.policy.allow_setting == "users.Alice.allow"
+
+
+def test_the_keys_scope_comes_along(asked, store):
+    scoped = keys.mint()
+    store.add_key("ci", "alice", scoped, scope='{"allow": [{"models": ["gpt-5*"]}]}')
+    user = asked(("Authorization", f"Bearer {scoped.text}"))
+    assert user.scope is not None and user.scope.allow == (Rule(models=("gpt-5*",)),)
+    assert user.policy.allow is None
+
+
+def test_a_scope_that_cannot_be_read_allows_nothing(asked, store):
+    scoped = keys.mint()
+    store.add_key("ci", "alice", scoped, scope='{"allows": []}')
+    with pytest.raises(Forbidden, match="scope") as caught:
+        asked(("Authorization", f"Bearer {scoped.text}"))
+    assert "allows" in caught.value.detail

@@ -4,6 +4,7 @@ import gzip
 import json
 import time
 import zlib
+from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
@@ -14,7 +15,7 @@ from llamakey_addon import catalogue
 from llamakey_addon.authorize import judge
 from llamakey_addon.catalogue.models import Endpoint
 from llamakey_addon.errors import BadRequest, Forbidden
-from llamakey_addon.journey import Ask, Body, Provider, Route, Rule, User, Visit
+from llamakey_addon.journey import Ask, Body, Policy, Provider, Route, Rule, User, Visit
 
 STREAMED = Body(None)
 CHAT = Endpoint(name="chat", path="/v1/chat/completions", model="body")
@@ -41,7 +42,9 @@ def visit(
             query=query,
             params=params or {},
         ),
-        user=User("alice", "abcdefghij", "laptop", rules, "users.alice.allow"),
+        user=User(
+            "alice", "abcdefghij", "laptop", Policy(rules, allow_setting="users.alice.allow")
+        ),
         body_wanted=False,
     )
 
@@ -153,6 +156,65 @@ def test_a_refusal_says_what_stands_against_it(rules, words):
     assert words in caught.value.message
     assert caught.value.setting == "users.alice.allow"
     assert "users.alice.allow" in caught.value.message
+
+
+def judged(policy: Policy, scope: Policy | None, body: bytes | None, **more) -> str:
+    """The setting that stands against a request, or ""."""
+    seen = visit(**more)
+    seen = replace(seen, user=replace(seen.user, policy=policy, scope=scope))
+    try:
+        judge(seen, Body(body))
+    except Forbidden as denied:
+        return denied.setting
+    return ""
+
+
+GPT = b'{"model": "gpt-5"}'
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "body", "setting"),
+    [
+        (None, (Rule(setting="d"),), GPT, "d"),
+        ((Rule(),), (Rule(setting="d"),), GPT, "d"),
+        (None, (Rule(("cohere",), setting="d"),), GPT, ""),
+        (None, (Rule(paths=("chat",), setting="d"),), GPT, "d"),
+        (None, (Rule(models=("gpt-5*",), setting="d"),), GPT, "d"),
+        (None, (Rule(models=("GPT-*",), setting="d"),), GPT, "d"),
+        (None, (Rule(models=("o1*",), setting="d"),), GPT, ""),
+        # a model that is not known may be any
+        (None, (Rule(models=("o1*",), setting="d"),), None, "d"),
+        (None, (Rule(models=("o1*",), setting="d"),), b'{"model": 5}', "d"),
+        ((Rule(models=("gpt-5*",)),), (), GPT, ""),
+        ((Rule(models=("gpt-5",)),), (), GPT, ""),
+        ((Rule(models=("GPT-5",)),), (), GPT, "a"),
+        ((Rule(models=("gpt-4*", "*-5")),), (), GPT, ""),
+        ((Rule(models=("gpt",)),), (), GPT, "a"),
+        ((Rule(models=("gpt-5*",)),), (), None, "a"),
+        ((Rule(models=("gpt-5*",)),), (), b"{}", "a"),
+        ((Rule(models=("*",)),), (), b"{}", "a"),
+        ((Rule(models=("gpt-5*",)), Rule(paths=("chat",))), (), None, ""),
+        ((Rule(paths=("embeddings",)), Rule(models=("o1",))), (), GPT, "a"),
+    ],
+)
+def test_models_and_denials(allow, deny, body, setting):
+    assert judged(Policy(allow, deny, allow_setting="a"), None, body) == setting
+
+
+def test_a_denied_path_is_denied_in_any_reading():
+    policy = Policy(deny=(Rule(paths=("/v1/files/*",), setting="d"),))
+    for path in ("/v1/files/a", "/v1%2Ffiles/a", "/v1/files/%61", "/v1/files/..%2Fx"):
+        assert judged(policy, None, None, path=path, endpoint=None) == "d"
+    assert judged(policy, None, None, path="/v1/filesystem", endpoint=None) == ""
+
+
+def test_a_key_may_no_more_than_its_scope_and_its_user_no_more_than_their_policy():
+    wide = Policy(allow_setting="user")
+    narrow = Policy((Rule(models=("gpt-4*",)),), allow_setting="scope")
+    assert judged(wide, narrow, GPT) == "scope"
+    assert judged(narrow, wide, GPT) == "scope"
+    assert judged(wide, narrow, b'{"model": "gpt-4o"}') == ""
+    assert judged(wide, Policy(deny=(Rule(setting="d"),)), GPT) == "d"
 
 
 # --- model ----------------------------------------------------------------------------------------

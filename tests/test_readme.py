@@ -24,7 +24,8 @@ import yaml
 from llamakey_addon import catalogue, clients, options
 from llamakey_addon.cli.app import app
 from llamakey_addon.config import Settings
-from llamakey_addon.config.model import ConfigFile, Part
+from llamakey_addon.config.model import ConfigFile
+from llamakey_addon.config.part import Part
 from llamakey_addon.journey import Provider
 from llamakey_addon.serve import envfile
 from tests import canary, harness, readme

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from llamakey_addon import keys
 from llamakey_addon.config import Settings
+from llamakey_addon.config.words import folded
 from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.serve import envfile, localkey, openfiles, ports
 from llamakey_addon.serve import show as showing
@@ -80,9 +81,10 @@ def _store(settings: Settings, report: _Report) -> None:
         return
     valid = [row for row in rows if row.ended(time.time()) is None]
     report.facts.append(f"{_count(len(valid), 'local key')} in {settings.data_folder}")
-    named = {name.casefold() for name in settings.users}
-    if named and "*" not in named:
-        free = sorted({row.user for row in valid if row.user.casefold() not in named})
+    users = settings.people.users
+    if users and "*" not in users:
+        named = {folded(name) for name in users}
+        free = sorted({row.user for row in valid if folded(row.user) not in named})
         if free:
             report.warnings.append(
                 f"no whitelist holds for {', '.join(free)}: they may call everything. "

@@ -1,11 +1,15 @@
 """config.yaml and the environment, read once into frozen settings.
 
-`yamlfile.py` reads YAML and remembers lines, `model.py` is the file's shape, `load.py` checks and
-resolves, `providers.py` joins catalogue, upstreams and keys, `settings.py` is the result.
+`yamlfile.py` reads YAML and remembers lines, `model.py` is the file's shape (with `people_model.py`
+and `money_model.py`), `shape.py` puts the one into the other. `load.py` checks and resolves, with
+`providers.py` for catalogue, upstreams and keys, `people.py` for teams, users and scopes (by
+`rules.py` and `caps.py`), `money.py` for prices. `settings.py` is the result.
 """
 
 from __future__ import annotations
 
+from llamakey_addon.config.money import Metering, Money
+from llamakey_addon.config.people import People, Team
 from llamakey_addon.config.settings import (
     Limits,
     Listen,
@@ -16,4 +20,16 @@ from llamakey_addon.config.settings import (
     View,
 )
 
-__all__ = ["Limits", "Listen", "Logging", "Network", "Settings", "Tls", "View"]
+__all__ = [
+    "Limits",
+    "Listen",
+    "Logging",
+    "Metering",
+    "Money",
+    "Network",
+    "People",
+    "Settings",
+    "Team",
+    "Tls",
+    "View",
+]

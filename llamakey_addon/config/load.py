@@ -5,25 +5,20 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import sys
-import types
-import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 from urllib.parse import urlsplit
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from llamakey_addon import catalogue, keys
 from llamakey_addon.config import addresses
 from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, is_wildcard
 from llamakey_addon.config.folders import default_data_folder
 from llamakey_addon.config.model import ConfigFile
-from llamakey_addon.config.providers import Assembly, nearest, world_readable
-from llamakey_addon.config.rules import read_users
+from llamakey_addon.config.money import Metering, read_money, read_prices
+from llamakey_addon.config.people import PeopleReader
+from llamakey_addon.config.providers import Assembly, world_readable
 from llamakey_addon.config.settings import (
     Limits,
     Listen,
@@ -32,9 +27,9 @@ from llamakey_addon.config.settings import (
     Settings,
     Tls,
     View,
-    folded,
 )
-from llamakey_addon.config.yamlfile import Document, Place, hide_keys, read
+from llamakey_addon.config.shape import shaped, sort_by_line
+from llamakey_addon.config.yamlfile import Document, Place, read
 from llamakey_addon.errors import ConfigError, Fault
 from llamakey_addon.keys import KeyUnavailable
 
@@ -46,90 +41,8 @@ def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = 
     if path is None and DEFAULT_PATH.is_file():
         path = DEFAULT_PATH
     document = read(path, str(path)) if path else Document("config.yaml", {}, {})
-    file = _shape(document)
+    file = shaped(document, ConfigFile)
     return _Loading(path, document, file, environ).settings(listen)
-
-
-def _shape(document: Document) -> ConfigFile:
-    """The file's settings in their types. Raises ConfigError."""
-    try:
-        file = ConfigFile.model_validate(_without_empty(document.data))
-    except ValidationError as error:
-        found = [_fault(document, details) for details in error.errors(include_url=False)]
-        # One fault a place, for a union has one for each of its types. Not raised from the error:
-        # pydantic's holds what stands in the file.
-        faults = {fault.where + fault.message.partition(":")[0]: fault for fault in reversed(found)}
-        raise ConfigError(sort_by_line([*document.faults, *reversed(faults.values())])) from None
-    if document.faults:
-        raise ConfigError(sort_by_line(document.faults))
-    return file
-
-
-def _without_empty(data: dict[str, Any]) -> dict[str, Any]:
-    """Sections whose lines are all commented out read as null, and mean their defaults."""
-    return {name: value for name, value in data.items() if value is not None}
-
-
-# Words for what pydantic calls by its own names. They show nothing of what stands there.
-_EXPECTED = {
-    "model_type": "settings are expected here, each as `name: value`",
-    "dict_type": "settings are expected here, each as `name: value`",
-    "list_type": "a list is expected, e.g. [a, b]",
-    "string_type": "text is expected; put it in quotes",
-    "bool_type": "true or false is expected",
-    "int_type": "a whole number is expected",
-    "float_type": "a number is expected",
-}
-
-
-def _fault(document: Document, details: ErrorDetails) -> Fault:
-    place: Place = details["loc"]
-    where = document.where(place)
-    if details["type"] == "extra_forbidden":
-        known = _known_at(ConfigFile, place[:-1])
-        hint = nearest(str(place[-1]), known) or f" Known here: {', '.join(known)}."
-        return Fault(where, f"unknown setting `{hide_keys(str(place[-1]))}`.{hint}")
-    if details["type"] == "missing":
-        return Fault(where, f"`{'.'.join(map(str, place))}` is missing. Add it.")
-    while place and place not in document.lines:  # a union adds names of its own
-        place = place[:-1]
-    shown = hide_keys(".".join(map(str, place)))
-    message = details["msg"]
-    problem = _EXPECTED.get(details["type"]) or message[:1].lower() + message[1:]
-    return Fault(where, f"`{shown}`: {problem}.")
-
-
-def _known_at(model: type[BaseModel], place: Iterable[str | int]) -> list[str]:
-    """Names of the settings that may stand at a place."""
-    current: Any = model
-    for part in place:
-        if _is_model(current):
-            info = current.model_fields.get(str(part))
-            current = _without_none(info.annotation) if info else None
-        else:  # a list or a mapping: what it holds
-            current = _without_none((typing.get_args(current) or (None,))[-1])
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _without_none(annotation: Any) -> Any:
-    """`X` of `X | None`."""
-    if not isinstance(annotation, types.UnionType):
-        return annotation
-    return next(part for part in typing.get_args(annotation) if part is not types.NoneType)
-
-
-def sort_by_line(faults: Iterable[Fault]) -> list[Fault]:
-    """Faults in the order in which they stand in the file; those without a line first."""
-
-    def line(fault: Fault) -> int:
-        _, colon, number = fault.where.rpartition(":")
-        return int(number) if colon and number.isdigit() else 0
-
-    return sorted(faults, key=line)
 
 
 @dataclass(slots=True)
@@ -158,9 +71,10 @@ class _Loading:
             known, self.document, self.environ, self.base, Ourselves(listen, public_url)
         )
         assembly.join(file.providers)
-        users, rule_faults, rule_warnings = read_users(
-            file.users, self.document, assembly.providers.values()
-        )
+        providers = assembly.providers.values()
+        money, money_faults = read_money(file, self.document)
+        prices, price_faults = read_prices(file.prices, self.document, providers)
+        people = PeopleReader(self.document, providers, money)
         settings = Settings(
             path=self.path,
             listen=listen,
@@ -171,8 +85,11 @@ class _Loading:
             data_folder=self._data_folder(),
             contact=self._contact(),
             providers=MappingProxyType(assembly.providers),
-            users=MappingProxyType(users),
-            user_names=MappingProxyType({folded(name): name for name in users if name != "*"}),
+            people=people.read(file),
+            unowned_allowed=file.isolation.unowned == "allow",
+            money=money,
+            prices=prices,
+            metering=Metering(**dict(file.metering)),
             logging=Logging(file.logging.console, self._log_file()),
             limits=Limits(**dict(file.limits)),
             upstream_proxy=self._upstream_proxy(),
@@ -189,10 +106,16 @@ class _Loading:
             query_keys=known.query_keys,
             subprotocols=known.subprotocols,
         )
-        faults = [*self.faults, *assembly.faults, *rule_faults]
+        faults = [
+            *self.faults,
+            *assembly.faults,
+            *people.faults,
+            *money_faults,
+            *price_faults,
+        ]
         if faults:
             raise ConfigError(sort_by_line(faults))
-        warnings = [*self.warnings, *assembly.warnings, *rule_warnings]
+        warnings = [*self.warnings, *assembly.warnings, *people.warnings]
         warnings += self._secrets_in_clear({fault.where for fault in warnings})
         return replace(settings, warnings=tuple(sort_by_line(warnings)))
 

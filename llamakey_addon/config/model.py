@@ -6,26 +6,13 @@ turns what is written into what the proxy runs by.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-type Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
-type Bytes = Annotated[int, Field(ge=1024, le=2**50)]
-type Count = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
-class Part(BaseModel):
-    """Base of everything here: strict about unknown words and about types, silent about values."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        # A value may be a key that stands in the wrong place.
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+from llamakey_addon.config.money_model import MeteringPart, MoneyPart, PricePart
+from llamakey_addon.config.part import Bytes, Count, Part, Seconds
+from llamakey_addon.config.people_model import EverybodyPart, MemberPart, TeamPart
 
 
 class TlsPart(Part):
@@ -65,22 +52,11 @@ class ProviderPart(Part):
     """For a provider of your own: where its key goes. Default: as `like` says."""
 
 
-class RulePart(Part):
-    """One thing that is allowed. What is left out means any."""
-
-    providers: list[str] | None = None
-    """Ids of providers."""
-    methods: list[str] | None = None
-    """HTTP methods."""
-    paths: list[str] | None = None
-    """The provider's own paths, without prefix, e.g. `/v1/chat/completions`, or names of its
-    endpoints, e.g. `chat`. `*` stands for anything within a segment, `**` for any segments."""
-
-
-class UserPart(Part):
-    allow: list[RulePart] | None = None
-    """Whitelist: a request passes when one rule allows it. An empty list allows nothing; left out,
-    everything is allowed."""
+class IsolationPart(Part):
+    unowned: Literal["deny", "allow"] = "deny"
+    """What is under the account and nobody made through this proxy (it is older, say, or made in
+    the provider's console): whether users may see and use it. Where one user alone has keys, all is
+    theirs."""
 
 
 class LoggingPart(Part):
@@ -155,8 +131,20 @@ class ConfigFile(Part):
     """Whom to ask, shown to people whose request is refused, e.g. `ops@example.com`."""
     providers: dict[str, ProviderPart | None] = {}
     """Providers that need more than their usual environment variable, and your own."""
-    users: dict[str, UserPart | None] = {}
-    """What each user may do; `"*"` stands for everybody who is not named."""
+    everybody: EverybodyPart = EverybodyPart()
+    """Bounds on all requests of this proxy together."""
+    teams: dict[str, TeamPart | None] = {}
+    """What the members of each team may do; bounds are on the team together."""
+    users: dict[str, MemberPart | None] = {}
+    """What each user may do; `"*"` stands for each user who is not named."""
+    isolation: IsolationPart = IsolationPart()
+    """Whose files, batches and the like are whose, under one account of the provider's."""
+    money: MoneyPart = MoneyPart()
+    """The currency of budgets, and when their days begin."""
+    prices: list[PricePart] = []
+    """Prices that go before the table that comes along."""
+    metering: MeteringPart = MeteringPart()
+    """What is done with what is counted."""
     logging: LoggingPart = LoggingPart()
     """Where requests are logged. No header values, bodies or keys are."""
     limits: LimitsPart = LimitsPart()

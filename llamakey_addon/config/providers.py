@@ -9,11 +9,10 @@ at a proxy, and a real key must not follow them.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from llamakey_addon.catalogue import Catalogue
 from llamakey_addon.catalogue.models import Credential, Entry, Placement, Slot
 from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, parse_origin
 from llamakey_addon.config.model import ProviderPart
+from llamakey_addon.config.words import nearest
 from llamakey_addon.config.yamlfile import Document, hide_keys
 from llamakey_addon.errors import Fault
 from llamakey_addon.journey import Provider, Upstream
@@ -30,12 +30,6 @@ from llamakey_addon.keys import KeyUnavailable, Secret
 _ID = re.compile(r"[a-z][a-z0-9-]*")
 _LABELS = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*(?<!-)")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean x?`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean `{near[0]}`?" if near else ""
 
 
 @dataclass(slots=True)

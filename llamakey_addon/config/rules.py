@@ -1,14 +1,14 @@
-"""Whitelists of users, as written and as they are asked."""
+"""Rules, from what is written to what is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from llamakey_addon.catalogue.models import Endpoint
-from llamakey_addon.config.model import RulePart, UserPart
-from llamakey_addon.config.providers import nearest
-from llamakey_addon.config.settings import folded
-from llamakey_addon.config.yamlfile import Document, hide_keys
+from llamakey_addon.config.money import model_glob_problem
+from llamakey_addon.config.people_model import RulePart, WhichPart
+from llamakey_addon.config.words import nearest
+from llamakey_addon.config.yamlfile import Document, Place, hide_keys
 from llamakey_addon.errors import Fault
 from llamakey_addon.globs import glob
 from llamakey_addon.journey import Provider, Rule
@@ -16,87 +16,73 @@ from llamakey_addon.journey import Provider, Rule
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def read_users(
-    parts: Mapping[str, UserPart | None], document: Document, providers: Collection[Provider]
-) -> tuple[dict[str, tuple[Rule, ...] | None], list[Fault], list[Fault]]:
-    """Whitelists by user, faults, and warnings."""
-    faults: list[Fault] = []
-    warnings: list[Fault] = []
-    users: dict[str, tuple[Rule, ...] | None] = {}
-    names: dict[str, str] = {}
-    by_id = {provider.id: provider for provider in providers}
-    for name, part in parts.items():
-        place = ("users", name)
-        if name != "*":
-            if other := names.get(folded(name)):
-                faults.append(
-                    Fault(
-                        document.where(place),
-                        f"`{name}` and `{other}` are one user: names are compared without case. "
-                        "Keep one of them.",
-                    )
-                )
-            names[folded(name)] = name
-        if part is None or part.allow is None:
-            # Left empty by commenting out what stood below: that must not allow everything.
-            if part is None or "allow" in part.model_fields_set:
-                faults.append(
-                    Fault(
-                        document.where(place if part is None else (*place, "allow")),
-                        f"nothing stands here. Write `{name}: {{}}` to allow everything, or "
-                        "`allow: []` to allow nothing.",
-                    )
-                )
-            users[name] = None
-            continue
-        rules = []
-        for index, rule in enumerate(part.allow):
-            reader = _RuleReader((*place, "allow", index), rule, document, by_id)
-            rules.append(reader.read())
-            faults += reader.faults
-            warnings += reader.warnings
-        users[name] = tuple(rules)
-    return users, faults, warnings
+def setting_of(place: Place) -> str:
+    """A place as people write it: `teams.research.budgets[0]`."""
+    text = ""
+    for part in place:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if part != "*" else '."*"'
+    return text.removeprefix(".")
 
 
-class _RuleReader:
+class RuleReader:
+    """Reads one rule, or which requests a limit is of."""
+
     def __init__(
         self,
-        place: tuple[str | int, ...],
-        part: RulePart,
+        place: Place,
+        part: WhichPart,
         document: Document,
         providers: Mapping[str, Provider],
+        *,
+        named_where: str = "",
     ) -> None:
         self._place = place
         self._part = part
         self._document = document
         self._providers = providers
+        self._named_where = named_where
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
 
     def read(self) -> Rule:
         part = self._part
-        for name in ("providers", "methods", "paths"):
-            if not getattr(part, name) and name in part.model_fields_set:
+        for name in ("providers", "methods", "paths", "models"):
+            if name in part.model_fields_set and not getattr(part, name):
                 self._fault(
-                    (name,), f"nothing stands here. Remove `{name}` to allow any, or the rule."
+                    (name,), f"nothing stands here. Remove `{name}`, which means any, or the rule."
                 )
-        methods = []
-        for index, method in enumerate(part.methods or ()):
-            methods.append(method.upper())
-            if method.upper() not in METHODS:
-                hint = nearest(method.upper(), METHODS) or f" There are {', '.join(METHODS)}."
-                self._fault(("methods", index), f"`{hide_keys(method)}` is no method.{hint}")
+        methods = self._methods(part.methods or []) if isinstance(part, RulePart) else []
         for index, name in enumerate(part.providers or ()):
             if name not in self._providers:
                 hint = nearest(name, self._providers) or " `lmk providers` shows all."
                 self._fault(("providers", index), f"`{hide_keys(name)}` is no provider.{hint}")
         for index, path in enumerate(part.paths or ()):
             self._check_path(index, path)
-        return Rule(tuple(part.providers or ()), tuple(methods), tuple(part.paths or ()))
+        for index, model in enumerate(part.models or ()):
+            if problem := model_glob_problem(model):
+                self._fault(("models", index), problem)
+        return Rule(
+            providers=tuple(part.providers or ()),
+            methods=tuple(methods),
+            paths=tuple(part.paths or ()),
+            models=tuple(part.models or ()),
+            setting=self._named_where + setting_of(self._place),
+        )
+
+    def _methods(self, words: list[str]) -> list[str]:
+        methods = []
+        for index, method in enumerate(words):
+            methods.append(method.upper())
+            if method.upper() not in METHODS:
+                hint = nearest(method.upper(), METHODS) or f" There are {', '.join(METHODS)}."
+                self._fault(("methods", index), f"`{hide_keys(method)}` is no method.{hint}")
+        return methods
 
     def _check_path(self, index: int, path: str) -> None:
-        place = ("paths", index)
+        place: Place = ("paths", index)
         if not path or not path.isprintable() or " " in path or "?" in path or "#" in path:
             self._fault(
                 place, "a path has no query, spaces or control characters: /v1/models/*, say."
@@ -127,7 +113,7 @@ class _RuleReader:
             return list(self._providers.values())
         return [self._providers[name] for name in self._part.providers if name in self._providers]
 
-    def _fault(self, place: tuple[str | int, ...], message: str) -> None:
+    def _fault(self, place: Place, message: str) -> None:
         self.faults.append(Fault(self._document.where((*self._place, *place)), message))
 
 

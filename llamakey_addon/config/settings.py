@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
-from llamakey_addon.errors import Fault
-from llamakey_addon.journey import Provider, Rule
+from llamakey_addon.config.money import Metering, Money
+from llamakey_addon.config.people import People, Team, read_scope
+from llamakey_addon.errors import ConfigError, Fault
+from llamakey_addon.journey import Cap, Policy, PriceRule, Provider
+
+_SCOPES_KEPT = 4096
 
 type Network = IPv4Network | IPv6Network
 
@@ -90,10 +92,14 @@ class Settings:
     contact: str
     providers: Mapping[str, Provider]
     """By prefix: every catalogued one, ready or not, and the owner's own."""
-    users: Mapping[str, tuple[Rule, ...] | None]
-    """By name as written; ask `rules_for`."""
-    user_names: Mapping[str, str] = field(repr=False)
-    """Names as they are compared → names as written."""
+    people: People
+    """Teams, users, and what everybody shares."""
+    unowned_allowed: bool
+    """Whether users see and use what is under the account and nobody made through this proxy."""
+    money: Money
+    prices: tuple[PriceRule, ...]
+    """First match wins, before the price table that comes along."""
+    metering: Metering
     logging: Logging
     limits: Limits
     upstream_proxy: str | None = field(repr=False)
@@ -110,6 +116,7 @@ class Settings:
     """Forms in which some provider's SDK puts its key among a WebSocket's subprotocols."""
     warnings: tuple[Fault, ...] = ()
     """What works and yet wants a look."""
+    _scopes: dict[tuple[str, str], Policy] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -128,16 +135,40 @@ class Settings:
 
         return load(path, environ, listen=listen)
 
-    def rules_for(self, user: str) -> tuple[tuple[Rule, ...] | None, str]:
-        """A user's whitelist, and the setting it stands in.
+    def policy(self, user: str) -> Policy:
+        """What a user may do, with what their team has. Names are compared without case."""
+        return self.people.policy(user)
 
-        Names are compared without case, so that a whitelist for `alice` holds for `Alice` too. None
-        for the whitelist means that there is none.
+    @property
+    def everybody(self) -> tuple[Cap, ...]:
+        """Bounds on all requests of this proxy together."""
+        return self.people.everybody
+
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """By name."""
+        return self.people.teams
+
+    def scope(self, text: str, key_id: str) -> Policy:
+        """What a key may do of what its user may: `text` is JSON of a user's part of config.yaml.
+
+        Names that this proxy no longer knows are let stand: the rule that has them fits nothing.
+        Raises ConfigError where it is not of that shape.
         """
-        name = self.user_names.get(folded(user))
-        if name is not None:
-            return self.users[name], f"users.{name}.allow"
-        return self.users.get("*"), 'users."*".allow'
+        policy = self._scopes.get((text, key_id))
+        if policy is None:
+            policy, _ = read_scope(text, key_id, self.providers.values(), self.money)
+            if len(self._scopes) >= _SCOPES_KEPT:
+                self._scopes.clear()
+            self._scopes[text, key_id] = policy
+        return policy
+
+    def check_scope(self, text: str, key_id: str) -> Policy:
+        """The same for a scope that is new: raises ConfigError for unknown names, too."""
+        policy, faults = read_scope(text, key_id, self.providers.values(), self.money)
+        if faults:
+            raise ConfigError(faults)
+        return policy
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
@@ -145,9 +176,3 @@ class Settings:
         from llamakey_addon.config.model import json_schema
 
         return json_schema()
-
-
-@lru_cache(maxsize=4096)
-def folded(name: str) -> str:
-    """A user's name as it is compared."""
-    return unicodedata.normalize("NFKC", name).casefold()

@@ -10,6 +10,7 @@ import time
 import traceback
 import typing
 from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,17 @@ import yaml
 from pydantic import BaseModel
 
 from llamakey_addon import catalogue
-from llamakey_addon.config import Limits, Listen, Logging, Settings, Tls, View
+from llamakey_addon.config import (
+    Limits,
+    Listen,
+    Logging,
+    Metering,
+    Money,
+    People,
+    Settings,
+    Tls,
+    View,
+)
 from llamakey_addon.config.folders import default_data_folder
 from llamakey_addon.config.model import ConfigFile
 from llamakey_addon.errors import ConfigError
@@ -63,7 +74,11 @@ def test_defaults(load):
     assert settings.tls is None
     assert settings.data_folder == Path("/home/me/.local/share/llamakey")
     assert settings.contact == ""
-    assert dict(settings.users) == {}
+    assert settings.people == People()
+    assert not settings.unowned_allowed
+    assert settings.money == Money("USD", Decimal(1), "UTC")
+    assert settings.prices == ()
+    assert settings.metering == Metering(True, False, "X-LlamaKey-Tag")
     assert settings.logging == Logging(True, None)
     assert settings.limits == Limits(
         head_bytes=65536,
@@ -127,13 +142,22 @@ def with_lines_to_copy(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def missing(model: type[BaseModel], values: list[dict], path: str = "") -> list[str]:
-    """Settings of a model that stand in none of the values."""
-    found = []
+def missing(model: type[BaseModel], values: list[dict]) -> set[str]:
+    """Settings that stand in none of the values. What stands in one place of a shape that several
+    have (a limit, a rule) is known for all of them."""
+    known: dict[type[BaseModel], set[str]] = {}
+    _collect(model, values, known)
+    return {
+        f"{part.__name__}.{name}"
+        for part, names in known.items()
+        for name in set(part.model_fields) - names
+    }
+
+
+def _collect(model: type[BaseModel], values: list[dict], known: dict) -> None:
+    known.setdefault(model, set()).update(name for value in values for name in value)
     for name, info in model.model_fields.items():
-        inner = [value[name] for value in values if name in value]
-        if not inner:
-            found.append(path + name)
+        inner = [value[name] for value in values if value.get(name) is not None]
         for part in _models(info.annotation):
             parts: list = []
             for value in inner:
@@ -143,14 +167,13 @@ def missing(model: type[BaseModel], values: list[dict], path: str = "") -> list[
                     parts += value.values()
                 else:
                     parts.append(value)
-            found += missing(part, parts, f"{path}{name}.")
-    return found
+            _collect(part, parts, known)
 
 
 def test_the_documented_file_names_every_setting(load, tmp_path):
     """In force or as a line to copy; and each of its lines to copy is valid."""
     text = with_lines_to_copy(documented())
-    assert missing(ConfigFile, [yaml.safe_load(text)]) == []
+    assert missing(ConfigFile, [yaml.safe_load(text)]) == set()
     (tmp_path / "log").mkdir()
     with pytest.raises(ConfigError) as caught:
         load(text, {"TEAM_OPENAI_KEY": REAL})
@@ -203,7 +226,7 @@ FAULTS = [
     ("listn: x\n", 1, ["unknown setting `listn`", "`listen`"]),
     ("limits:\n  head_byts: 1\n", 2, ["`head_byts`", "`head_bytes`"]),
     ("providers:\n  openai:\n    kye: env:A\n", 3, ["`kye`", "`key`"]),
-    ("users:\n  a:\n    allow:\n    - model: [x]\n", 4, ["`model`", "`methods`"]),
+    ("users:\n  a:\n    allow:\n    - model: [x]\n", 4, ["`model`", "`models`"]),
     ("logging:\n  zzzzzz: 1\n", 2, ["Known here: console, file"]),
     ("\n\nlisten: localhost:99999\n", 3, ["`listen`", "65535"]),
     ("listen: [a]\n", 1, ["`listen`"]),

@@ -36,26 +36,31 @@ users:
 
 def test_rules(load):
     settings = load(USERS)
-    assert settings.users["alice"] == (
+    assert settings.policy("alice").allow == (
         Rule(("openai", "cohere"), ("POST", "GET"), ("/v1/models/*", "chat")),
         Rule(("anthropic",)),
     )
-    assert settings.rules_for("bob") == (None, "users.bob.allow")
-    assert settings.rules_for("carol") == ((), "users.carol.allow")
-    assert settings.rules_for("dave") == (None, 'users."*".allow')
+    for name, allow, setting in (
+        ("bob", None, "users.bob.allow"),
+        ("carol", (), "users.carol.allow"),
+        ("dave", None, 'users."*".allow'),
+    ):
+        policy = settings.policy(name)
+        assert (policy.allow, policy.allow_setting) == (allow, setting)
 
 
 def test_everybody_else(load):
     settings = load(USERS + '  "*":\n    allow:\n      - providers: [openai]\n')
-    assert settings.rules_for("dave") == ((Rule(("openai",)),), 'users."*".allow')
-    assert settings.rules_for("*")[0] == (Rule(("openai",)),)
-    assert settings.rules_for("bob")[0] is None
+    assert settings.policy("dave").allow == (Rule(("openai",)),)
+    assert settings.policy("dave").allow_setting == 'users."*".allow'
+    assert settings.policy("*").allow == (Rule(("openai",)),)
+    assert settings.policy("bob").allow is None
 
 
 @pytest.mark.parametrize("name", ["Alice", "ALICE", "\uff41lice"])
 def test_another_case_does_not_escape_a_whitelist(load, name):
-    rules, setting = load(USERS).rules_for(name)
-    assert rules is not None and setting == "users.alice.allow"
+    policy = load(USERS).policy(name)
+    assert policy.allow is not None and policy.allow_setting == "users.alice.allow"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where local keys are kept: the contract, and how to open it.
+"""Where local keys and the ledger are kept: the contract, and how to open it.
 
 The store is the one thing that `lmk` (the owner's command) and the running proxy share: each call
 sees what other processes have committed, so that a revoked key is refused at its next request.
@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from llamakey_addon.errors import LlamaKeyError
 from llamakey_addon.keys import Minted
+
+if TYPE_CHECKING:
+    from llamakey_addon.store.ledger import Ledger
 
 __all__ = [
     "Ended",
@@ -150,6 +153,10 @@ class Store(Protocol):
         for another writer: what is not written now is written by a later call, or by `close`."""
 
     # --- life -------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Ledger:
+        """Who asked for what, and what it came to; see `store/ledger.py`. Closed with the store."""
 
     def close(self) -> None:
         """Write what is left, and give everything back. May be called twice."""

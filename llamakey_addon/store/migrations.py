@@ -61,4 +61,66 @@ MIGRATIONS: tuple[Migration, ...] = (
             ),
         ),
     ),
+    Migration(
+        "0003_ledger",
+        (
+            """
+            CREATE TABLE ledger (
+                time_us INTEGER PRIMARY KEY,  -- when it was let through, UTC
+                id TEXT NOT NULL,
+                process TEXT NOT NULL,
+                user TEXT NOT NULL,
+                key_id TEXT NOT NULL,
+                team TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                endpoint TEXT NOT NULL,
+                method TEXT NOT NULL,
+                path TEXT NOT NULL,
+                model TEXT NOT NULL,  -- as asked for
+                tag TEXT NOT NULL,
+                open INTEGER NOT NULL DEFAULT 1,  -- tokens and cost are what is reserved
+                status INTEGER NOT NULL DEFAULT 0,
+                input_tokens INTEGER NOT NULL,
+                output_tokens INTEGER NOT NULL,
+                cache_read_tokens INTEGER NOT NULL DEFAULT 0,
+                cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+                other TEXT NOT NULL DEFAULT '',  -- JSON of counts of other kinds
+                cost_nusd INTEGER NOT NULL,
+                quality TEXT NOT NULL DEFAULT 'estimated',
+                served TEXT NOT NULL DEFAULT '',  -- the model, as the answer names it
+                priced TEXT NOT NULL DEFAULT '',  -- date of the price table, or the setting
+                first_byte_ms REAL,
+                total_ms REAL NOT NULL DEFAULT 0,
+                end TEXT NOT NULL DEFAULT ''
+            ) STRICT
+            """,
+            "CREATE INDEX ledger_open ON ledger (process) WHERE open = 1",
+            """
+            CREATE TABLE counter (
+                scope TEXT NOT NULL,
+                start_s INTEGER NOT NULL,
+                keep_s INTEGER NOT NULL,  -- until when it may be asked for
+                settled INTEGER NOT NULL,
+                reserved INTEGER NOT NULL,
+                warned INTEGER NOT NULL,
+                stale INTEGER NOT NULL DEFAULT 0,  -- to be summed up anew from the ledger
+                PRIMARY KEY (scope, start_s)
+            ) STRICT, WITHOUT ROWID
+            """,
+            # Which caps the counters are of.
+            "CREATE TABLE ledger_caps (caps TEXT NOT NULL) STRICT",
+            "INSERT INTO ledger_caps (caps) VALUES ('')",
+            # What is known of a key's requests, for estimates.
+            """
+            CREATE TABLE habit (
+                key_id TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                endpoint TEXT NOT NULL,
+                model TEXT NOT NULL,
+                figures TEXT NOT NULL,  -- JSON
+                PRIMARY KEY (key_id, provider, endpoint, model)
+            ) STRICT, WITHOUT ROWID
+            """,
+        ),
+    ),
 )

@@ -23,13 +23,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from llamakey_addon import keys
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.keys import Minted
 from llamakey_addon.store import KeyRow, NameTaken, StoreError, UnknownKey
 from llamakey_addon.store.migrations import APPLICATION_ID, MIGRATIONS
+
+if TYPE_CHECKING:
+    from llamakey_addon.store.ledger import Ledger
 
 FILE_NAME = "llamakey.db"
 
@@ -56,6 +59,7 @@ class SqliteStore:
         "_connection",
         "_identity",
         "_kept_s",
+        "_ledger",
         "_next_end_s",
         "_path",
         "_uses",
@@ -76,6 +80,7 @@ class SqliteStore:
         """Last use by key, where it is not written yet."""
         self._kept_s: dict[str, float] = {}
         """When a key's last use was written last."""
+        self._ledger: Ledger | None = None
 
     @classmethod
     def open(cls, data_folder: Path) -> Self:
@@ -326,7 +331,17 @@ class SqliteStore:
 
     # --- life -------------------------------------------------------------------------------------
 
+    @property
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            from llamakey_addon.store.sqlite_ledger import SqliteLedger
+
+            self._ledger = SqliteLedger(self._path)
+        return self._ledger
+
     def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
         if self._connection is None:
             return
         try:
@@ -385,7 +400,9 @@ class SqliteStore:
         )
 
 
-def _connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
+def _connect(
+    path: Path, *, must_exist: bool = False, synchronous: Literal["FULL", "NORMAL"] = "FULL"
+) -> sqlite3.Connection:
     """A connection to a store of our schema. Raises ConfigError, sqlite3.Error, OSError.
 
     All checks go through SQLite: closing a file descriptor of our own on the store would drop the
@@ -405,7 +422,7 @@ def _connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
         _check_schema(path, connection)
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
         _enter_wal(connection)
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
         _migrate(path, connection)
     except BaseException:
         connection.close()

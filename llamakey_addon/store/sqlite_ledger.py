@@ -1,0 +1,600 @@
+"""The ledger in the store's SQLite file, by a connection of its own.
+
+Rows and counters are committed with `synchronous=NORMAL`: in WAL mode a commit is then a write and
+no sync, which `kill -9` cannot undo and a loss of power may, for the last moments; nothing is
+corrupted by it. Keys, which must not come back, are written by another connection with FULL.
+
+A row's key is the time it was opened, in microseconds: rows of a window stand together, and are
+found without an index.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Any, Final
+
+from llamakey_addon.caps import Facts
+from llamakey_addon.store import StoreError, sqlite
+from llamakey_addon.store.counters import FACTS, Counter, Counters
+from llamakey_addon.store.ledger import (
+    Alert,
+    By,
+    CapReached,
+    Claim,
+    Closing,
+    Hold,
+    Of,
+    Opening,
+    Row,
+    Standing,
+    Total,
+)
+from llamakey_addon.store.processes import Processes
+
+#: How long an admission waits for another process's write.
+_PATIENCE_S: Final = 0.25
+#: The owner's command has time.
+_READER_PATIENCE_S: Final = 5.0
+_TIDY_S: Final = 600.0
+_SECOND_US: Final = 1_000_000
+_MOST: Final = 2**62
+_MAIN_KINDS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_COLUMNS: Final[dict[Of, str]] = {
+    "user": "user",
+    "team": "team",
+    "key": "key_id",
+    "provider": "provider",
+    "endpoint": "endpoint",
+    "model": "model",
+    "served": "served",
+    "tag": "tag",
+    "quality": "quality",
+    "status": "status",
+}
+#: Columns of a row, beside its time and its facts.
+_REST: Final = (
+    *("id", "status", *_MAIN_KINDS, "other", "cost_nusd", "quality", "served", "priced"),
+    *("first_byte_ms", "total_ms", "end", "open", "process"),
+)
+#: Offsets of time zones are multiples of this, so days can be told from such buckets of time.
+_QUARTER_US: Final = 900 * _SECOND_US
+_GONE: Final = "the proxy was killed"
+
+_INSERT: Final = (
+    f"INSERT INTO ledger (time_us, id, process, {FACTS}, "  # noqa: S608
+    "input_tokens, output_tokens, cost_nusd) "
+    f"VALUES ({', '.join('?' * 15)})"
+)
+_CLOSE: Final = (
+    "UPDATE ledger SET open = 0, status = ?, input_tokens = ?, output_tokens = ?, "
+    "cache_read_tokens = ?, cache_write_tokens = ?, other = ?, cost_nusd = ?, quality = ?, "
+    "served = ?, priced = ?, first_byte_ms = ?, total_ms = ?, end = ? "
+    "WHERE time_us = ? AND open = 1"
+)
+
+
+class _Settlement:
+    """A closing that waits to be committed."""
+
+    __slots__ = ("claims", "cost_nusd", "hold", "tokens", "values")
+
+    def __init__(self, hold: Hold, closing: Closing, claims: Sequence[Claim]) -> None:
+        self.hold = hold
+        self.claims = claims
+        # All is made fit for the file here, where a failure is this request's alone.
+        counts = {kind: _bounded(count) for kind, count in closing.counts.items()}
+        main = [counts.pop(kind, 0) for kind in _MAIN_KINDS]
+        self.tokens = main[0] + main[1]
+        self.cost_nusd = _bounded(closing.cost_nusd)
+        self.values = (
+            closing.status,
+            *main,
+            json.dumps(counts, separators=(",", ":")) if counts else "",
+            self.cost_nusd,
+            closing.quality,
+            _text(closing.served),
+            _text(closing.priced),
+            closing.first_byte_ms,
+            closing.total_ms,
+            _text(closing.end),
+            hold.row,
+        )
+
+
+class SqliteLedger:
+    """See `Ledger`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._identity = (0, 0)
+        self._version = -1
+        self._processes = Processes(path)
+        self._counters = Counters()
+        self._waiting: list[_Settlement] = []
+        self._habits: dict[tuple[str, str, str, str], str] = {}
+        self._last_us = 0
+        self._impatient = False
+        self._tidied_s = 0.0
+        self._caps = ""
+        self._alerts: list[Alert] = []
+        self.epoch = 0
+        self.waiting: Callable[[], None] | None = None
+        self.warn: Callable[[Alert], None] | None = None
+
+    # --- the running proxy ------------------------------------------------------------------------
+
+    def renew(self, caps: str) -> None:
+        if caps == self._caps:
+            return
+        with self._write() as connection:
+            (last,) = connection.execute("SELECT caps FROM ledger_caps").fetchone()
+            if last != caps or self._caps:
+                connection.execute("UPDATE ledger_caps SET caps = ?", (caps,))
+                connection.execute("UPDATE counter SET stale = 1, reserved = 0")
+                self._counters.forget()
+        self._caps = caps
+        self.epoch += 1
+
+    def admit(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
+        reached: CapReached | None = None
+        row = 0
+        with self._write() as connection:
+            counters = [self._counter(connection, claim, opening.facts) for claim in claims]
+            now_s = opening.time_s
+            standings = [
+                self._standing(connection, claim, counter, opening.facts, now_s)
+                for claim, counter in zip(claims, counters, strict=True)
+            ]
+            reached = _worst(standings)
+            if reached is None:
+                row = self._insert(connection, opening)
+                for claim, counter in zip(claims, counters, strict=True):
+                    if claim.cap.unit == "requests":
+                        counter.settled += 1
+                    else:
+                        counter.reserved += claim.amount
+                    self._counters.changed(claim.scope, claim.span.start_s, counter)
+        if reached is not None:  # what others have settled was committed all the same
+            raise reached
+        return Hold(row, opening, tuple(claims), self.epoch)
+
+    def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int) -> None:
+        more = {
+            "tokens": max(0, _bounded(output_tokens) - hold.output_tokens),
+            "nusd": max(0, _bounded(cost_nusd) - hold.cost_nusd),
+        }
+        if hold.closed or not any(more.values()):
+            return
+        reached: CapReached | None = None
+        with self._write() as connection:
+            for claim in hold.claims:
+                counter = self._counters.find(connection, claim.scope, claim.span.start_s)
+                if claim.cap.unit != "nusd" or not claim.cap.hard or counter is None:
+                    continue
+                if counter.used + more["nusd"] > claim.cap.most:
+                    standing = Standing(claim, counter.settled, counter.reserved)
+                    reached = CapReached(standing, spent=True)
+            if reached is None:
+                connection.execute(
+                    "UPDATE ledger SET output_tokens = output_tokens + ?, "
+                    "cost_nusd = cost_nusd + ? WHERE time_us = ? AND open = 1",
+                    (more["tokens"], more["nusd"], hold.row),
+                )
+                for claim in hold.claims:
+                    added = more.get(claim.cap.unit, 0)
+                    if added:
+                        self._change(connection, claim, 0, added)
+        if reached is not None:
+            raise reached
+        hold.output_tokens += more["tokens"]
+        hold.cost_nusd += more["nusd"]
+
+    def settle(self, hold: Hold, closing: Closing, claims: Sequence[Claim] | None = None) -> None:
+        if hold.closed:
+            return
+        settlement = _Settlement(hold, closing, hold.claims if claims is None else claims)
+        hold.closed = True
+        self._waiting.append(settlement)
+        if self.waiting is None:
+            self.flush()
+        elif len(self._waiting) == 1:
+            self.waiting()
+
+    def settle_as_held(self, hold: Hold, end: str, status: int = 0) -> None:
+        counts = {"input_tokens": hold.opening.input_tokens, "output_tokens": hold.output_tokens}
+        self.settle(hold, Closing(status, end, "estimated", counts, hold.cost_nusd))
+
+    def flush(self) -> None:
+        if not self._waiting and not self._habits:
+            return
+        with self._write():
+            pass
+
+    def standing(self, facts: Facts, claims: Sequence[Claim], now_s: float) -> list[Standing]:
+        self.flush()
+        with self._errors():
+            connection = self._open()
+            found = []
+            for claim in claims:
+                span = claim.span
+                counter = self._counters.peek(
+                    connection, claim.bound, claim.scope, facts, span.start_s, span.end_s
+                )
+                found.append(self._standing(connection, claim, counter, facts, now_s, peek=True))
+            return found
+
+    def recover(self) -> int:
+        closed = 0
+        with self._errors():
+            connection = self._open()
+            open_of = {
+                name
+                for (name,) in connection.execute(
+                    "SELECT DISTINCT process FROM ledger WHERE open = 1"
+                )
+            }
+            for name in open_of.union(self._processes.others()) - {self._processes.name}:
+                with self._processes.dead(name) as dead:
+                    if dead and name in open_of:
+                        closed += self._close_of(name)
+            self._tidy()
+        return closed
+
+    def _close_of(self, name: str) -> int:
+        with self._write() as connection:
+            closed = connection.execute(
+                "UPDATE ledger SET open = 0, end = ? WHERE open = 1 AND process = ?",
+                (_GONE, name),
+            ).rowcount
+            # What was reserved for them is in counters of caps that only the dead knew: they are
+            # summed up anew from the rows.
+            connection.execute("UPDATE counter SET stale = 1, reserved = 0 WHERE reserved <> 0")
+            self._counters.forget()
+        return closed
+
+    def _tidy(self) -> None:
+        """Remove, now and then, counters that nobody asks for any more."""
+        now_s = time.time()
+        if now_s - self._tidied_s < _TIDY_S:
+            return
+        self._tidied_s = now_s
+        with self._write() as connection:
+            connection.execute("DELETE FROM counter WHERE keep_s < ?", (int(now_s),))
+            self._counters.forget()
+
+    def learned(self, key_id: str, provider: str, endpoint: str, model: str) -> Mapping[str, float]:
+        with self._errors():
+            row = (
+                self._open()
+                .execute(
+                    "SELECT figures FROM habit "
+                    "WHERE key_id = ? AND provider = ? AND endpoint = ? AND model = ?",
+                    (key_id, provider, endpoint, model),
+                )
+                .fetchone()
+            )
+        figures: dict[str, float] = {} if row is None else json.loads(row[0])
+        return figures
+
+    def remember(
+        self, key_id: str, provider: str, endpoint: str, model: str, what: Mapping[str, float]
+    ) -> None:
+        self._habits[key_id, provider, endpoint, model] = json.dumps(dict(what))
+
+    # --- the owner's command ----------------------------------------------------------------------
+
+    def totals(
+        self,
+        since_s: float,
+        until_s: float,
+        by: Sequence[By],
+        where: Mapping[Of, str] | None = None,
+        zone: tzinfo = UTC,
+    ) -> list[Total]:
+        chosen, values = _where(since_s, until_s, where)
+        groups = [f"time_us / {_QUARTER_US}" if of == "day" else _COLUMNS[of] for of in by]
+        sql = (
+            f"SELECT {''.join(f'{group}, ' for group in groups)}"  # noqa: S608  all ours
+            "count(*), sum(open), sum(open = 0 AND (status = 0 OR status >= 400)), "
+            "sum(quality = 'estimated'), sum(quality = 'unpriced'), "
+            "sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), "
+            f"sum(cache_write_tokens), sum(cost_nusd) FROM ledger WHERE {chosen} "
+            f"GROUP BY {', '.join(groups) or 'NULL'}"
+        )
+        sums: dict[tuple[str, ...], list[int]] = {}
+        with self._errors():
+            for row in self._open().execute(sql, values):
+                of = tuple(
+                    _day(value, zone) if group == "day" else str(value)
+                    for group, value in zip(by, row[: len(by)], strict=True)
+                )
+                figures = sums.setdefault(of, [0] * 10)
+                for index, value in enumerate(row[len(by) :]):
+                    figures[index] += value
+        totals = [Total(of, *figures) for of, figures in sums.items()]
+        return sorted(totals, key=lambda total: (-total.cost_nusd, -total.requests, total.of))
+
+    def rows(
+        self, since_s: float, until_s: float, where: Mapping[Of, str] | None = None
+    ) -> Iterator[Row]:
+        chosen, values = _where(since_s, until_s, where)
+        sql = (
+            f"SELECT time_us, {FACTS}, {', '.join(_REST)} FROM ledger "  # noqa: S608
+            f"WHERE {chosen} ORDER BY time_us"
+        )
+        with self._errors():
+            for row in self._open().execute(sql, values):
+                yield _row(row)
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if self._connection is None:
+            return
+        with suppress(StoreError):
+            self.flush()
+        self._connection.close()
+        self._connection = None
+        self._processes.leave()
+
+    # --- within a transaction ---------------------------------------------------------------------
+
+    def _counter(self, connection: sqlite3.Connection, claim: Claim, facts: Facts) -> Counter:
+        span = claim.span
+        return self._counters.get(
+            connection, claim.bound, claim.scope, facts, span.start_s, span.end_s
+        )
+
+    def _standing(
+        self,
+        connection: sqlite3.Connection,
+        claim: Claim,
+        counter: Counter,
+        facts: Facts,
+        now_s: float,
+        *,
+        peek: bool = False,
+    ) -> Standing:
+        cap, span, settled = claim.cap, claim.span, counter.settled
+        if span.slides:
+            get = self._counters.peek if peek else self._counters.get
+            before = get(
+                connection, claim.bound, claim.scope, facts, span.before_s, span.start_s
+            ).used
+            return _sliding(claim, counter, before, now_s)
+        if cap.unit == "concurrent":
+            over = counter.used + claim.amount > cap.most
+            return Standing(claim, settled, counter.reserved, 1.0 if over else 0.0)
+        free_in_s = 0.0
+        if settled + claim.amount > cap.most:
+            free_in_s = float("inf")
+        elif counter.used + claim.amount > cap.most:
+            free_in_s = 1.0
+        return Standing(claim, settled, counter.reserved, free_in_s)
+
+    def _insert(self, connection: sqlite3.Connection, opening: Opening) -> int:
+        facts = opening.facts
+        time_us = max(int(opening.time_s * _SECOND_US), 0)
+        if time_us == self._last_us:
+            time_us += 1
+        while True:
+            try:
+                connection.execute(
+                    _INSERT,
+                    (
+                        time_us,
+                        opening.id,
+                        self._processes.name,
+                        facts.user,
+                        facts.key_id,
+                        facts.team,
+                        facts.provider,
+                        facts.endpoint,
+                        facts.method,
+                        _text(facts.path),
+                        _text(facts.model),
+                        _text(facts.tag),
+                        _bounded(opening.input_tokens),
+                        _bounded(opening.output_tokens),
+                        _bounded(opening.cost_nusd),
+                    ),
+                )
+            except sqlite3.IntegrityError as error:
+                if error.sqlite_errorname != "SQLITE_CONSTRAINT_PRIMARYKEY":
+                    raise
+                time_us += 1  # another request of the same microsecond
+            else:
+                self._last_us = time_us
+                return time_us
+
+    def _change(
+        self, connection: sqlite3.Connection, claim: Claim, settled: int, reserved: int
+    ) -> None:
+        """Change a counter, where it is still there."""
+        counter = self._counters.find(connection, claim.scope, claim.span.start_s)
+        if counter is None:
+            return
+        counter.settled += settled
+        counter.reserved += reserved
+        if settled and claim.cap.warn_at:
+            self._look_at_thresholds(claim, counter)
+        self._counters.changed(claim.scope, claim.span.start_s, counter)
+
+    def _look_at_thresholds(self, claim: Claim, counter: Counter) -> None:
+        cap = claim.cap
+        passed = max((p for p in cap.warn_at if counter.settled * 100 >= p * cap.most), default=0)
+        if passed > counter.warned:
+            self._alerts.append(Alert(cap, claim.scope, passed, counter.settled))
+        counter.warned = passed  # lower where the budget was raised
+
+    def _commit_waiting(self, connection: sqlite3.Connection) -> None:
+        for settlement in self._waiting:
+            hold = settlement.hold
+            if not connection.execute(_CLOSE, settlement.values).rowcount:
+                continue
+            held = hold.opening.input_tokens + hold.output_tokens
+            for claim in settlement.claims:
+                match claim.cap.unit:
+                    case "concurrent":
+                        self._change(connection, claim, 0, -1)
+                    case "tokens":
+                        self._change(connection, claim, settlement.tokens, -held)
+                    case "nusd":
+                        self._change(connection, claim, settlement.cost_nusd, -hold.cost_nusd)
+        if self._habits:
+            connection.executemany(
+                "INSERT INTO habit (key_id, provider, endpoint, model, figures) "
+                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (key_id, provider, endpoint, model) "
+                "DO UPDATE SET figures = excluded.figures",
+                [(*name, figures) for name, figures in self._habits.items()],
+            )
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction that begins with what waits. Nothing is kept of one that fails."""
+        with self._errors():
+            connection = self._begin()
+            try:
+                (version,) = connection.execute("PRAGMA data_version").fetchone()
+                if version != self._version:  # another process has committed
+                    self._counters.forget()
+                    self._version = version
+                self._commit_waiting(connection)
+                yield connection
+                self._counters.write(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                self._counters.forget()
+                self._alerts.clear()
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._waiting.clear()
+            self._habits.clear()
+        if self._alerts:
+            alerts, self._alerts = self._alerts, []
+            for alert in alerts:
+                if self.warn is not None:
+                    self.warn(alert)
+
+    def _begin(self) -> sqlite3.Connection:
+        connection = self._open()
+        if not self._processes.name:
+            self._processes.enter()
+            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000:.0f}")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith("SQLITE_BUSY") and not self._impatient:
+                # Whoever comes next does not wait, until one gets through.
+                self._impatient = True
+                connection.execute("PRAGMA busy_timeout = 0")
+            raise
+        if self._impatient:
+            self._impatient = False
+            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000:.0f}")
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        """The connection; anew where another file has come into the store's place."""
+        identity = sqlite._identity(self._path)
+        if self._connection is not None and identity != self._identity:
+            self._connection.close()
+            self._connection = None
+            self._counters.forget()
+            self._processes.leave()  # what is open there under our name is nobody's
+        if self._connection is None:
+            self._connection = sqlite._connect(self._path, must_exist=True, synchronous="NORMAL")
+            self._connection.execute(f"PRAGMA busy_timeout = {_READER_PATIENCE_S * 1000:.0f}")
+            self._identity = identity
+            self._version = -1
+        return self._connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """SQLite's and the system's errors as ours."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                raise StoreError(
+                    f"Another process holds the ledger in {self._path}. Try again, or end that "
+                    "process."
+                ) from error
+            raise self._broken(error) from error
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"The ledger in {self._path} failed ({error}). See to disk space and permissions; if "
+            "the file is damaged, put back a backup."
+        )
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def _sliding(claim: Claim, counter: Counter, before: int, now_s: float) -> Standing:
+    """Where a sliding window is: this bucket, and the one before in proportion."""
+    most, span = claim.cap.most, claim.span
+    length_ms = span.length_s * 1000
+    gone_ms = min(max(0, int(now_s * 1000) - span.start_s * 1000), length_ms)
+    weighted = -(-before * (length_ms - gone_ms) // length_ms)
+    # A request that is estimated at more than all passes when there is nothing else.
+    room = most - min(claim.amount, most)
+    free_in_ms = 0.0
+    if counter.used + weighted > room:
+        if counter.used <= room:
+            free_in_ms = length_ms * (1 - (room - counter.used) / before) - gone_ms
+        else:
+            free_in_ms = length_ms - gone_ms + length_ms * (1 - room / counter.used)
+        free_in_ms = max(1.0, free_in_ms)
+    return Standing(claim, counter.settled + weighted, counter.reserved, free_in_ms / 1000)
+
+
+def _worst(standings: Sequence[Standing]) -> CapReached | None:
+    """The cap that stands longest against a request, if one does."""
+    against = [each for each in standings if each.free_in_s and each.claim.cap.hard]
+    if not against:
+        return None
+    worst = max(against, key=lambda each: each.free_in_s)
+    return CapReached(worst, spent=worst.free_in_s == float("inf"))
+
+
+def _row(row: Sequence[Any]) -> Row:
+    rest = dict(zip(_REST, row[10:], strict=True))
+    rest["other"] = json.loads(rest["other"]) if rest["other"] else {}
+    rest["open"] = bool(rest["open"])
+    return Row(time_s=row[0] / _SECOND_US, facts=Facts(*row[1:10]), **rest)
+
+
+def _where(since_s: float, until_s: float, where: Mapping[Of, str] | None) -> tuple[str, list[Any]]:
+    chosen = ["time_us >= ?", "time_us < ?"]
+    values: list[Any] = [
+        max(0, min(int(time_s * _SECOND_US), _MOST)) for time_s in (since_s, until_s)
+    ]
+    for of, value in (where or {}).items():
+        chosen.append(f"{_COLUMNS[of]} = ?")
+        values.append(int(value) if of == "status" and value.isdigit() else value)
+    return " AND ".join(chosen), values
+
+
+def _day(quarter: int, zone: tzinfo) -> str:
+    return datetime.fromtimestamp(quarter * 900, zone).date().isoformat()
+
+
+def _bounded(count: int) -> int:
+    return max(0, min(int(count), _MOST))
+
+
+def _text(text: str) -> str:
+    """Text as UTF-8 can hold it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from llamakey_addon import framing, http1
-from llamakey_addon.journey import Ask, Grant, Visit
+from llamakey_addon.filters import Chain
+from llamakey_addon.journey import Ask, Grant, Headers, Visit
 from llamakey_addon.mask import Mask, NoMask
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Link, Look
@@ -15,8 +16,11 @@ class Exchange:
     __slots__ = (
         "answer",
         "answer_body",
+        "answer_headers",
         "ask",
+        "begun",
         "body",
+        "chain",
         "chunked_out",
         "close_after",
         "content",
@@ -53,12 +57,17 @@ class Exchange:
         self.window = 0  # bytes of a body that are kept for judging
         self.content: bytes | None = None
         self.answer: http1.AnswerHead | None = None
+        self.answer_headers: Headers = ()
+        """End to end, without the real key."""
         self.answer_body = framing.Body(0)
         self.head_bytes = bytearray()
         self.mask: Mask = NoMask()
         self.spelled: tuple[bytes, ...] = ()
         self.relay: Relay | None = None
         """Once the provider has switched to a WebSocket."""
+        self.chain: Chain | None = None
+        self.begun = False
+        """Something of the answer has gone out."""
         self.chunked_out = False
         self.close_after = not head.keep_alive
         self.ends_with_connection = False

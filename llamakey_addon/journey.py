@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint, Entry
+    from llamakey_addon.filters import MakeFilter
     from llamakey_addon.keys import Secret
 
 type Headers = tuple[tuple[bytes, bytes], ...]
@@ -240,6 +241,8 @@ class Grant:
     """None only where the provider's credential is optional."""
     upgrade: Upgrade | None = None
     """The WebSocket to open; None for a plain request."""
+    filters: tuple[MakeFilter, ...] = ()
+    """What changes the answer on its way to the client."""
 
     @property
     def visit(self) -> Visit:

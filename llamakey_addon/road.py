@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Concatenate, Final
 
-from llamakey_addon import frames, framing, handshake, http1
+from llamakey_addon import filters, frames, framing, handshake, http1
 from llamakey_addon.errors import (
     BadRequest,
     BodyTooLarge,
@@ -40,6 +40,7 @@ from llamakey_addon.errors import (
     UpstreamTimeout,
 )
 from llamakey_addon.exchange import Exchange
+from llamakey_addon.filters import chain_for
 from llamakey_addon.gate import Gate
 from llamakey_addon.journey import Answer, Ask, Body, Usage, Visit
 from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
@@ -162,7 +163,7 @@ class Road:
         try:
             self._gate.still(x.visit)
         except Unauthenticated:
-            if x.answer is None:
+            if not x.begun:
                 raise
             self._stop("the key is no longer valid", frames.POLICY)
         except Denied:
@@ -247,8 +248,13 @@ class Road:
             x.answer_body.end()
         if x.answer_body.done:
             self._finish(x)
+        elif not x.begun:
+            raise UpstreamFault(
+                "The provider closed the connection within its answer. Try again.", detail=why
+            )
         else:
-            self._pass(x, x.mask.cut())
+            if x.chain is None:
+                self._pass(x, x.mask.cut())
             self._cut("upstream cut")
 
     @_guarded
@@ -575,11 +581,31 @@ class Road:
             x.mask = mask_for(coding, x.spelled)
         if x.spelled:
             headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
+        x.chain = chain_for(x.grant.filters, head.status, headers)
         x.answer = head
+        x.answer_headers = headers
         x.answer_body = framing.Body(head.length, any_chunks=True)
-        if head.length == framing.UNTIL_CLOSE or (head.length == framing.CHUNKED and x.head.http10):
+        if x.chain is None or not x.chain.whole or not head.length:
+            self._begin_answer(x, head.length)
+        rest = bytes(x.head_bytes)
+        x.head_bytes.clear()
+        return rest
+
+    def _begin_answer(self, x: Exchange, length: int) -> None:
+        """Send the answer's head. `length`: of its body as the provider frames it, or as it turned
+        out to be."""
+        head, headers = x.answer, x.answer_headers
+        assert head is not None
+        assert x.grant is not None
+        if x.chain is not None:
+            headers = filters.of_other_bytes(headers)
+            if length and not x.chain.whole:
+                length = framing.CHUNKED
+            elif x.grant.method != "HEAD" and head.status not in (204, 304):
+                headers += ((b"Content-Length", b"%d" % length),)
+        if length == framing.UNTIL_CLOSE or (length == framing.CHUNKED and x.head.http10):
             x.close_after = x.ends_with_connection = True
-        elif head.length == framing.CHUNKED:
+        elif length == framing.CHUNKED:
             x.chunked_out = True
             headers += ((b"Transfer-Encoding", b"chunked"),)
         if self._gate.draining or (x.grant.upgrade is not None and self._inbox):
@@ -589,12 +615,10 @@ class Road:
         elif x.head.http10:
             headers += ((b"Connection", b"keep-alive"),)
         reason = mask_all(head.reason, x.spelled)
+        x.begun = True
         self._rim.to_client(http1.write_answer_head(head.status, reason, headers))
         if x.look is not None:
             x.look.answered(head.status, reason, headers)
-        rest = bytes(x.head_bytes)
-        x.head_bytes.clear()
-        return rest
 
     def _take_answer(self, x: Exchange, data: bytes) -> None:
         body = x.answer_body
@@ -602,18 +626,22 @@ class Road:
             body.rest = data  # more than the answer: the connection is not clean
         else:
             try:
-                piece = body.read(data)
+                piece = x.mask.feed(body.read(data))
             except framing.FramingError:
-                self._cut("upstream's framing is broken")
+                self._spoilt(x, "upstream's framing is broken")
                 return
-            try:
-                piece = x.mask.feed(piece)
             except KeyInAnswer as error:
-                self._cut(str(error))
+                self._spoilt(x, str(error))
                 return
-            self._pass(x, piece)
+            self._pass(x, piece if x.chain is None else x.chain.feed(piece))
         if body.done:
             self._finish(x)
+
+    def _spoilt(self, x: Exchange, why: str) -> None:
+        """Nothing more of the answer may pass."""
+        if not x.begun:
+            raise UpstreamFault("The provider's answer can't be passed on. Try again.", detail=why)
+        self._cut(why)
 
     def _pass(self, x: Exchange, piece: bytes) -> None:
         if not piece:
@@ -626,13 +654,20 @@ class Road:
     def _finish(self, x: Exchange) -> None:
         """The answer is complete."""
         try:
-            self._pass(x, x.mask.end())
+            piece = x.mask.end()
         except KeyInAnswer as error:
-            self._cut(str(error))
+            self._spoilt(x, str(error))
             return
+        if x.chain is not None and x.answer_body.size:
+            piece = (x.chain.feed(piece) if piece else b"") + x.chain.end()
+            if not x.begun:
+                self._begin_answer(x, len(piece))
+        elif not x.begun:  # an empty one
+            self._begin_answer(x, 0)
+        self._pass(x, piece)
         if x.chunked_out:
             trailers = [mask_all(line, x.spelled) for line in x.answer_body.trailers]
-            self._rim.to_client(framing.last_chunk(trailers))
+            self._rim.to_client(framing.last_chunk(trailers if x.chain is None else []))
         link, x.link = x.link, None
         assert x.answer is not None
         if link is not None:
@@ -683,6 +718,7 @@ class Road:
             tell=None if x.look is None else x.look.message,
         )
         x.answer = head
+        x.begun = True
         x.close_after = True
         self._state = _State.SOCKET
         self._deadline_s = _NEVER_S
@@ -817,7 +853,7 @@ class Road:
             code = frames.INTERNAL_ERROR if denied.status >= 500 else frames.POLICY
             self._hang_up(denied.code, code, f"LlamaKey: {denied.message}")
             return
-        if x is None or x.answer is not None:
+        if x is None or x.begun:
             self._cut(denied.code)
             return
         if self._state is _State.OPEN:
@@ -872,7 +908,7 @@ class Road:
                 "The rest of the request's body did not come in time.",
                 setting="limits.body_timeout_s",
             )
-        elif x is not None and x.answer is None:
+        elif x is not None and not x.begun:
             raise UpstreamTimeout(
                 "The provider did not answer in time.", setting="limits.answer_timeout_s"
             )
@@ -904,7 +940,7 @@ class Road:
                 self._end(x, why)
         finally:
             # an answer that ends with its connection looks whole unless the connection is reset
-            self._close(reset=x is not None and x.answer is not None and x.ends_with_connection)
+            self._close(reset=x is not None and x.begun and x.ends_with_connection)
 
     def _stop(self, why: str, code: int) -> None:
         """End what is going on from our side; the client of a WebSocket is told with this code."""

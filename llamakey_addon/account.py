@@ -90,4 +90,9 @@ def _note(provider: Provider, usage: Usage) -> str:
     """What the owner should know beside the figures."""
     if usage.status in (401, 403) and provider.secret is not None:
         return f"{provider.entry.name} refused the real key (from {provider.secret.source})"
+    if usage.status in (401, 403) and provider.recipe is not None:
+        return (
+            f"{provider.entry.name} refused the credential that was made from "
+            f"{provider.recipe.source}"
+        )
     return ""

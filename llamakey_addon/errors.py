@@ -17,6 +17,7 @@
         ├── NotCarried        501  HTTP has it, this proxy does not
         ├── UpstreamFault     502  the provider's address, certificate or answer is bad
         ├── NotReady          503  no real key, or not in service
+        │   ├── NoCredential  503  the real credential could not be made; perhaps passing
         │   └── Draining      503  passing: the proxy is being restarted
         └── UpstreamTimeout   504  the provider did not answer in time
 
@@ -180,6 +181,35 @@ class UpstreamFault(Denied):
 class NotReady(Denied):
     status = 503
     code = "not_ready"
+
+
+class NoCredential(NotReady):
+    """The real credential, which is made for a time, could not be made now.
+
+    Arguments:
+        detail: what its maker said, and the remedy: for the owner's log.
+        retry_after_s: when another try may succeed; None for never without the owner.
+    """
+
+    code = "credential_unavailable"
+
+    def __init__(
+        self, provider: str, *, detail: str, setting: str = "", retry_after_s: int | None = None
+    ) -> None:
+        again = "Try again soon" if retry_after_s is not None else "Tell the proxy's owner"
+        super().__init__(
+            f"The proxy can't get its credential for {provider} at the moment. {again}; the "
+            "proxy's log says why.",
+            setting=setting,
+            detail=detail,
+        )
+        self._retry_after_s = retry_after_s
+        self.passing = retry_after_s is not None  # type: ignore[misc]
+
+    @property
+    def headers(self) -> Iterable[tuple[str, str]]:
+        wait_s = self._retry_after_s
+        return () if wait_s is None else (("Retry-After", str(wait_s)),)
 
 
 class Draining(NotReady):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llamakey_addon import framing, http1
 from llamakey_addon.filters import Chain
-from llamakey_addon.journey import Ask, Grant, Headers, Visit
+from llamakey_addon.journey import Ask, Grant, Headers, Seal, Visit
 from llamakey_addon.mask import Mask, NoMask
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Link, Look
@@ -36,6 +36,7 @@ class Exchange:
         "parts",
         "relay",
         "resent",
+        "seal",
         "sent_s",
         "spelled",
         "started_s",
@@ -50,6 +51,7 @@ class Exchange:
         self.started_s = now_s
         self.visit: Visit | None = None
         self.grant: Grant | None = None
+        self.seal: Seal | None = None
         self.look: Look | None = None
         self.link: Link | None = None
         self.body = framing.Body(head.length)

@@ -26,6 +26,8 @@ from llamakey_addon import (
     route,
 )
 from llamakey_addon.config import Limits, Settings
+from llamakey_addon.credentials import Placed
+from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.errors import Broken, Denied, Draining, NotCarried, NotReady
 from llamakey_addon.forwarded import client_address
 from llamakey_addon.journey import (
@@ -37,11 +39,12 @@ from llamakey_addon.journey import (
     Provider,
     Receipt,
     Route,
+    Seal,
     Usage,
     Visit,
 )
 from llamakey_addon.keys import redact
-from llamakey_addon.mask import forms, mask_all
+from llamakey_addon.mask import forms_of, mask_all
 from llamakey_addon.store import Store
 
 HEALTH_PATH = "/_llamakey/health"
@@ -57,8 +60,11 @@ class Journal(Protocol):
 class Gate:
     """Judges by one snapshot of the settings; `reload` puts the next one in its place."""
 
-    def __init__(self, settings: Settings, store: Store, journal: Journal) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, journal: Journal, vault: Vault | None = None
+    ) -> None:
         self._store = store
+        self.vault = vault
         self._journal = journal
         self._envelopes = catalogue.load().envelopes
         self.draining = False
@@ -69,6 +75,8 @@ class Gate:
     def reload(self, settings: Settings) -> None:
         """Judge by these settings from the next request on."""
         self.settings = settings
+        if self.vault is not None:
+            self.vault.keep(p.recipe for p in settings.providers.values() if p.recipe is not None)
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
 
@@ -139,7 +147,8 @@ class Gate:
                 strip=self.settings.strip_headers,
                 authority=upstream.authority,
             ),
-            secret=provider.secret,
+            seal=_seal(provider),
+            recipe=provider.recipe,
             upgrade=(handshake.read(visit.ask, provider.entry) if visit.ask.websocket else None),
         )
 
@@ -161,6 +170,11 @@ class Gate:
         receipt = account.served(grant.call, usage)
         self._book(receipt)
         return receipt
+
+    def doubt(self, grant: Grant, seal: Seal | None) -> None:
+        """The provider refused a request with this credential; one that is made is made anew."""
+        if grant.recipe is not None and seal is not None and self.vault is not None:
+            self.vault.doubt(grant.recipe, seal)
 
     # ── other endings ─────────────────────────────────────────────────────────────────────────
 
@@ -253,8 +267,9 @@ class Gate:
         """`text` without real or local keys."""
         data = text.encode("utf-8", "replace")
         for provider in self.settings.providers.values():
-            if provider.secret is not None and provider.upstream is not None:
-                data = mask_all(data, forms(provider.secret.reveal(provider.upstream.host)))
+            data = mask_all(data, forms_of(provider.secrets))
+        if self.vault is not None:
+            data = mask_all(data, forms_of(self.vault.secrets()))
         return redact(data.decode("utf-8", "replace"))
 
     def alarm(self, error: BaseException) -> None:
@@ -306,3 +321,10 @@ class Gate:
             return visit.route.provider
         prefix = ask.target.lstrip("/").partition("/")[0].partition("?")[0]
         return self.settings.providers.get(prefix)
+
+
+def _seal(provider: Provider) -> Placed | None:
+    """The provider's key as it is put on requests."""
+    if provider.secret is None:
+        return None
+    return Placed(provider.secret, provider.entry.credential.place)

@@ -1,4 +1,4 @@
-"""What one process has of LlamaKey: the gate, the pool, the roads, and those who look.
+"""What one process has of LlamaKey: the gate, the pool, the vault, the roads, and those who look.
 
 It outlives the addon object: mitmproxy reloads a script when its file changes, and what was
 counted, opened or promised must not be forgotten with it.
@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Set
 from typing import Any, Final
 
+from llamakey_addon.asking import asker
 from llamakey_addon.config import Settings
+from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.gate import Gate, Journal
 from llamakey_addon.journey import Ask
 from llamakey_addon.rim import Look
@@ -35,7 +37,8 @@ class House:
         self.settings = settings
         self.store = store
         self.journal = journal
-        self.gate = Gate(settings, store, journal)
+        self.vault = Vault(asker(lambda: self.settings.upstream_proxy), journal.note)
+        self.gate = Gate(settings, store, journal, self.vault)
         self.pool = _pool(settings)
         self._roads: set[Road] = set()
         self.watcher: Watcher | None = None

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
-    from llamakey_addon.catalogue.models import Endpoint, Entry
+    from llamakey_addon.catalogue.models import Endpoint, Entry, Placement
     from llamakey_addon.filters import MakeFilter
     from llamakey_addon.keys import Secret
 
@@ -72,6 +72,60 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request as it is about to be written, for a credential that signs it."""
+
+    upstream: Upstream
+    method: str
+    target: str
+    headers: Headers
+    """Everything but the credential and the body's framing."""
+    content: bytes | None
+    """The whole body; None while it streams."""
+
+
+class Seal(Protocol):
+    """A real credential that is ready to be put on requests."""
+
+    def put(self, request: Outgoing) -> tuple[Headers, tuple[bytes, ...]]:
+        """What of it stands in the head of this request, and every secret in that, for the mask.
+
+        Raises SecretMisuse for a host that the credential is not bound to.
+        """
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Everything of it that may stand nowhere else."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """How a real credential is made that is not a key: what the owner gave for it, and where what
+    is made of it may go. Two recipes are equal only if they are the same object."""
+
+    kind: str
+    """Which of `credentials.KINDS` makes it."""
+    name: str
+    """Of the provider, for people."""
+    setting: str
+    """Where the owner says more, e.g. `providers.azure.login`."""
+    source: str
+    """Where the owner's part came from, for people."""
+    place: Placement
+    hosts: frozenset[str]
+    """Hosts, without port, to which what is made may be sent."""
+    inputs: Mapping[str, str]
+    """What of the owner's part is no secret."""
+    secret: Secret | None = None
+    """What is one, bound to the host that makes a credential of it."""
+    signs_body: bool = False
+    """Whether the credential depends on the body, which is then read whole before it is sent."""
+    ca: str = ""
+    """Path of a PEM file with further roots, as the upstream's."""
+    proxy: str | None = None
+    """URL of the company's proxy; None leaves the choice to the environment."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A catalogue entry as this proxy has it: with its upstream and its real key."""
 
@@ -84,6 +138,14 @@ class Provider:
     """The real key, bound to the upstream's host; None where there is none."""
     missing: str = ""
     """What switches this provider on, for a person: empty when it is ready."""
+    recipe: Recipe | None = None
+    """How its credential is made, where that is no key; then `secret` is None."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What the owner gave for it, for those who look that it stands nowhere."""
+        made_of = None if self.recipe is None else self.recipe.secret
+        return tuple(secret for secret in (self.secret, made_of) if secret is not None)
 
     @property
     def ready(self) -> bool:
@@ -196,6 +258,8 @@ class Visit:
     user: User
     body_wanted: bool
     """Whether the body is read before judging; else it is streamed."""
+    body_signed: bool = False
+    """Whether it must be there whole, since a signature covers it, the client's or ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +301,9 @@ class Grant:
     target: str
     headers: Headers
     """Everything that goes upstream but the credential and the body's framing."""
-    secret: Secret | None
-    """None only where the provider's credential is optional."""
+    seal: Seal | None
+    """The credential where it is a key; None where it is made (`recipe`), or none is needed."""
+    recipe: Recipe | None = None
     upgrade: Upgrade | None = None
     """The WebSocket to open; None for a plain request."""
     filters: tuple[MakeFilter, ...] = ()

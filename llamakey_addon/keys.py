@@ -76,6 +76,10 @@ class Secret:
         return self._value
 
     @property
+    def hosts(self) -> frozenset[str]:
+        return self._hosts
+
+    @property
     def source(self) -> str:
         return self._source
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from mitmproxy.proxy import commands, events, layer
 
-from llamakey_addon.journey import Ask, Upstream
+from llamakey_addon.journey import Ask, Recipe, Upstream
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
 from llamakey_addon.upstream import Wish
@@ -188,6 +188,9 @@ class RoadLayer(layer.Layer):
     def cancel_upstream(self) -> None:
         if self._wish is not None:
             self._wish.cancel()
+
+    def make_credential(self, recipe: Recipe) -> None:
+        self._house.vault.want(recipe, self.road.credited, self.road.uncredited)
 
     def now(self) -> float:
         return time.monotonic()

@@ -11,11 +11,15 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from llamakey_addon.errors import UpstreamFault
+
+if TYPE_CHECKING:
+    from llamakey_addon.keys import Secret
 
 _STEP: Final = 64 * 1024
 _SHORTEST: Final = 8
@@ -49,6 +53,13 @@ def forms(secret: bytes) -> tuple[bytes, ...]:
         base64.b64encode(secret).rstrip(b"="),
     }
     return tuple(sorted(spelled, key=len, reverse=True))
+
+
+def forms_of(secrets: Iterable[Secret]) -> tuple[bytes, ...]:
+    """The ways to spell any of these keys."""
+    return tuple(
+        form for secret in secrets for form in forms(secret.reveal(min(secret.hosts, default="")))
+    )
 
 
 def mask_all(data: bytes, spelled: tuple[bytes, ...]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from llamakey_addon.journey import Answer, Ask, Headers, Upstream, Usage, Visit
+from llamakey_addon.journey import Answer, Ask, Headers, Recipe, Upstream, Usage, Visit
 
 
 class Link(Protocol):
@@ -79,6 +79,10 @@ class Rim(Protocol):
         """Get a connection, then call `Road.opened` or `Road.unopened`, perhaps at once."""
 
     def cancel_upstream(self) -> None: ...
+    def make_credential(self, recipe: Recipe) -> None:
+        """Get the real credential, then call `Road.credited` or `Road.uncredited`, perhaps at
+        once, perhaps when the road has long turned to something else."""
+
     def now(self) -> float:
         """Monotonic seconds."""
 

@@ -4,18 +4,18 @@ connection wishes and closings out, through the `Rim` around it.
 Theory of operation. A client connection carries one exchange at a time; what a client sends ahead
 (pipelining) waits in the inbox, so answers cannot cross. An exchange walks
 
-    HEAD ── arrive ──► READ ──► LOOK ── depart ──► OPEN ──► STREAM ──► ANSWER ──► HEAD
-                        body     hooks of those     upstream  rest of     until the
-                        to judge who look           wanted    the upload  answer ends
-                                                                     └──► SOCKET
-                                                                          until either side ends
+    HEAD ─ arrive ─► READ ──► LOOK ─ depart ─► MAKE ──► OPEN ──► STREAM ──► ANSWER ──► HEAD
+                     body     hooks of those   credential upstream rest of    until the
+                     to judge who look         wanted     wanted   the upload answer ends
+                                                                       └──► SOCKET
+                                                                            until either side ends
 
-READ is skipped for bodies that policy does not read, LOOK where nobody looks, STREAM where the body
-was read. The answer may begin while the upload runs and may end before it. SOCKET is for a request
-that asked for a WebSocket where the endpoint is one, once the provider has agreed: from then on the
-connection carries frames, both ways, until it ends. Real keys exist in the
-bytes that `_send` writes and nowhere else; an exception anywhere is a denial while no byte of an
-answer has gone out, and after that the answer is cut and the upstream closed.
+READ is skipped for bodies that policy does not read, LOOK where nobody looks, MAKE where the real
+credential is a key, STREAM where the body was read. The answer may begin while the upload runs and
+may end before it. SOCKET is for a request that asked for a WebSocket where the endpoint is one,
+once the provider has agreed: from then on the connection carries frames, both ways, until it ends.
+Real keys exist in the bytes that `_send` writes and nowhere else; an exception anywhere is a denial
+while no byte of an answer has gone out, and after that the answer is cut and the upstream closed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from dataclasses import replace
 from typing import Concatenate, Final
 
 from llamakey_addon import filters, frames, framing, handshake, http1
+from llamakey_addon.credentials import MAKING_S
 from llamakey_addon.errors import (
     BadRequest,
     BodyTooLarge,
     Broken,
     Denied,
     HeadTimeout,
+    NoCredential,
     Unauthenticated,
     UpstreamFault,
     UpstreamTimeout,
@@ -42,7 +44,7 @@ from llamakey_addon.errors import (
 from llamakey_addon.exchange import Exchange
 from llamakey_addon.filters import chain_for
 from llamakey_addon.gate import Gate
-from llamakey_addon.journey import Answer, Ask, Body, Usage, Visit
+from llamakey_addon.journey import Answer, Ask, Body, Outgoing, Recipe, Seal, Usage, Visit
 from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Goodbye, Link, Look, Rim, Seen
@@ -61,6 +63,7 @@ class _State(enum.Enum):
     HEAD = enum.auto()
     READ = enum.auto()
     LOOK = enum.auto()
+    MAKE = enum.auto()
     OPEN = enum.auto()
     STREAM = enum.auto()
     ANSWER = enum.auto()
@@ -177,6 +180,18 @@ class Road:
                 x.link.resume()
             else:
                 x.link.pause()
+
+    @_guarded
+    def credited(self, recipe: Recipe, seal: Seal) -> None:
+        x = self._maker_of(recipe)
+        if x is not None:
+            x.seal = seal
+            self._wish(x, fresh=False)
+
+    @_guarded
+    def uncredited(self, recipe: Recipe, denied: Denied) -> None:
+        if self._maker_of(recipe) is not None:
+            self._deny(denied)
 
     @_guarded
     def opened(self, link: Link) -> None:
@@ -437,7 +452,9 @@ class Road:
         except Denied as denied:
             self._deny(denied)
             return
-        if visit.body_wanted:
+        if visit.body_signed:
+            x.window = limits.signed_body_bytes
+        elif visit.body_wanted:
             x.window = limits.json_body_bytes
         elif x.look is not None:
             x.window = self._gate.view_bytes
@@ -472,6 +489,12 @@ class Road:
 
     def _judge(self, x: Exchange, content: bytes | None) -> None:
         assert x.visit is not None
+        if content is None and x.visit.body_signed:
+            raise BodyTooLarge(
+                f"This body's hash is signed, so it is read whole, up to {x.window} bytes; it is "
+                "larger.",
+                setting="limits.signed_body_bytes",
+            )
         if x.look is None:
             self._depart(x, x.visit, content)
         else:
@@ -484,7 +507,21 @@ class Road:
         x.grant = grant
         x.content = content
         x.parts = [] if content is not None else x.parts
-        self._wish(x, fresh=False)
+        if grant.recipe is None:
+            x.seal = grant.seal
+            self._wish(x, fresh=False)
+        else:
+            self._state = _State.MAKE
+            # its makers have deadlines of their own; this one is for a maker that fails
+            self._expect(MAKING_S + 5)
+            self._rim.make_credential(grant.recipe)
+
+    def _maker_of(self, recipe: Recipe) -> Exchange | None:
+        """The exchange that waits for what is made by this recipe; None where none does."""
+        x = self._exchange
+        if self._state is not _State.MAKE or x is None or x.grant is None:
+            return None
+        return x if x.grant.recipe is recipe else None
 
     def _wish(self, x: Exchange, *, fresh: bool) -> None:
         assert x.grant is not None
@@ -501,15 +538,14 @@ class Road:
         x.sent_s = self._rim.now()
         self._link_full = False
         headers = list(grant.headers)
-        if grant.secret is not None:
-            key = grant.secret.reveal(link.upstream.host)
-            place = grant.visit.route.provider.entry.credential.place
-            value = place.format.replace("{key}", key.decode("ascii"))
-            headers.append((place.header.encode("ascii"), value.encode("ascii")))
-            x.spelled = forms(key)
+        content = x.content
+        if x.seal is not None:
+            out = Outgoing(link.upstream, grant.method, grant.target, grant.headers, content)
+            credential, keys = x.seal.put(out)
+            headers += credential
+            x.spelled = tuple(form for key in keys for form in forms(key))
         if grant.upgrade is not None:
             headers += handshake.upstream_fields(grant.upgrade)
-        content = x.content
         if content is None and x.head.length == framing.CHUNKED:
             headers.append((b"Transfer-Encoding", b"chunked"))
         else:
@@ -575,6 +611,8 @@ class Road:
                 return self._switch(x, head)
             if head.status >= 200:
                 break  # any other 1xx is between the provider and us
+        if head.status == 401:
+            self._gate.doubt(x.grant, x.seal)
         headers = http1.end_to_end(head.headers)
         if head.length:
             coding = b", ".join(v for n, v in headers if n.lower() == b"content-encoding")
@@ -908,6 +946,10 @@ class Road:
                 "The rest of the request's body did not come in time.",
                 setting="limits.body_timeout_s",
             )
+        elif self._state is _State.MAKE and x is not None and x.visit is not None:
+            raise NoCredential(
+                x.visit.route.provider.entry.name, detail="its maker is silent", retry_after_s=5
+            )
         elif x is not None and not x.begun:
             raise UpstreamTimeout(
                 "The provider did not answer in time.", setting="limits.answer_timeout_s"
@@ -1002,7 +1044,7 @@ class Road:
         """Read from the client only what there is room for."""
         if self._state in (_State.STREAM, _State.SOCKET):
             want = not self._link_full and not self._inbox
-        elif self._state in (_State.LOOK, _State.OPEN, _State.ANSWER):
+        elif self._state in (_State.LOOK, _State.MAKE, _State.OPEN, _State.ANSWER):
             want = len(self._inbox) <= _PIPELINE_BYTES
         elif self._state is _State.LINGER:
             # Then unread, and still open: a client that meets a closed door while it sends (Node's

@@ -25,7 +25,7 @@ from typing import IO, Any, Literal
 import yaml
 
 from tests import canary
-from tests.fakes import World
+from tests.fakes import World, tokens
 from tests.fakes.families import FAMILIES
 
 type Mode = Literal["lmk", "mitmdump", "mitmweb"]
@@ -185,7 +185,8 @@ class Proxy:
 
         The one file that may hold a local key is `llamakey_local.env`.
         """
-        found = canary.find_in_folder(self.folder, self.world.keys.values())
+        real = [*self.world.keys.values(), *tokens.every()]
+        found = canary.find_in_folder(self.folder, real)
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and not path.is_symlink() and path.name != "llamakey_local.env":
                 found += [f"{path}: {key}" for key in canary.find(path.read_bytes(), self.keys)]

@@ -13,7 +13,7 @@ import yaml
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import Denied
 from llamakey_addon.gate import Gate
-from llamakey_addon.journey import Ask, Receipt, Upstream
+from llamakey_addon.journey import Ask, Receipt, Recipe, Upstream
 from llamakey_addon.keys import mint
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
@@ -84,6 +84,8 @@ class Rim:
         self.time_s = 1000.0
         self.alarm_s: float | None = None
         self.wishes: list[tuple[Upstream, bool]] = []
+        self.recipes: list[Recipe] = []
+        """Credentials that were asked for; a test makes them by `Road.credited`."""
         self.look: Look | None = None
         self.road: Road
         self.at_once: list[Link | Denied] = []
@@ -134,6 +136,9 @@ class Rim:
 
     def cancel_upstream(self) -> None:
         self.cancelled += 1
+
+    def make_credential(self, recipe: Recipe) -> None:
+        self.recipes.append(recipe)
 
     def soon(self) -> None:
         self.turns.append(self.road.go_on)

@@ -121,6 +121,8 @@ def credential_headers(entry: Entry) -> frozenset[bytes]:
     """Headers of a provider that never pass from client to upstream: lower case, `_` as `-`."""
     names = [entry.credential.place.header, *entry.identity_headers]
     names += (slot.header for slot in entry.credential.accept if slot.header)
+    if entry.credential.made is not None:
+        names.append(entry.credential.made.place.header)
     return frozenset(name.lower().replace("_", "-").encode() for name in names)
 
 

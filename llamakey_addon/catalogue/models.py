@@ -91,12 +91,45 @@ class Placement(Model):
     """How its value is made, e.g. `Bearer {key}`."""
 
 
+class Making(Model):
+    """How a real credential is made where it is no key: for a time, or for each request anew."""
+
+    kind: Literal["client-credentials", "google", "aws"]
+    """Who makes it: a module of `credentials/`."""
+    place: Placement = Placement(header="Authorization", format="Bearer {key}")
+    inputs: dict[Annotated[str, Field(pattern=r"^[a-z][a-z_]*$")], tuple[str, ...]]
+    """What the owner gives, by name: the variables that are looked into, the first that is set is
+    taken; `file:NAME` is one that holds a path. `login` in config.yaml goes before them."""
+    needs: tuple[str, ...] = ()
+    """Inputs without which nothing can be made."""
+    secret: str = ""
+    """Name of the input that is a secret."""
+    starts: tuple[str, ...] = ()
+    """Variables of which at least one must be set, else only `login` switches the provider on."""
+    fixed: dict[str, str] = {}
+    """Inputs that seldom differ, e.g. `token_url`, with `{input}` for others."""
+    signs_body: bool = False
+    """Whether it depends on the body's bytes."""
+    package: str = ""
+    """A module that it needs, and `extra`, the extra of ours that brings it."""
+    extra: str = ""
+
+    @model_validator(mode="after")
+    def _named(self) -> Making:
+        unknown = {*self.needs, *filter(None, [self.secret])} - self.inputs.keys()
+        if unknown:
+            raise ValueError(f"`inputs` does not have {', '.join(sorted(unknown))}")
+        return self
+
+
 class Credential(Model):
     """Both sides of the swap."""
 
     place: Placement
     accept: Annotated[tuple[Slot, ...], Field(min_length=1)]
     """Slots in which the provider's SDKs send their key, all of them."""
+    made: Making | None = None
+    """How it is made where the owner has no key, or prefers this."""
     optional: bool = False
     """The provider also serves without a real key (a local Ollama)."""
     client_prefix: str = ""

@@ -66,7 +66,7 @@ def _record(provider: Provider) -> dict[str, object]:
         "ready": provider.ready,
         "upstream": provider.upstream.origin if provider.upstream else None,
         "key": secret.masked if secret else None,
-        "source": secret.source if secret else None,
+        "source": provider.recipe.source if provider.recipe else secret.source if secret else None,
         "missing": provider.missing or None,
         "key_env": list(provider.entry.key_env),
         "docs": provider.entry.docs,

@@ -63,10 +63,15 @@ def without_real_keys(environ: Mapping[str, str], settings: Settings) -> dict[st
     entries = [provider.entry for provider in settings.providers.values()]
     dropped = {name for entry in entries for name in entry.key_env}
     dropped |= {name for entry in entries for client in entry.clients for name in client.env}
+    for making in filter(None, (entry.credential.made for entry in entries)):
+        dropped |= {
+            name.removeprefix("file:") for names in making.inputs.values() for name in names
+        }
+        dropped |= set(making.starts)
     values = [
-        provider.secret.reveal(provider.upstream.host).decode("ascii")
+        secret.reveal(min(secret.hosts)).decode("ascii")
         for provider in settings.providers.values()
-        if provider.secret is not None and provider.upstream is not None
+        for secret in provider.secrets
     ]
     return {
         name: value

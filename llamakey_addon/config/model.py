@@ -38,6 +38,9 @@ class ProviderPart(Part):
     key: str | None = None
     """Where the real key is: `env:NAME`, `file:PATH`, `cmd:COMMAND` or `keyring:SERVICE/USER`.
     Default: the provider's usual environment variable."""
+    login: dict[str, str] | None = None
+    """What the real credential is made of where it is no key, such as `client_id`, `client_secret`
+    and `tenant` for Azure. Secrets by reference, as for `key`. Default: the usual variables."""
     upstream: str | None = None
     """Origin that requests go to, e.g. `https://eu.api.openai.com`. Default: the provider's own."""
     ca: str | None = None
@@ -80,6 +83,8 @@ class LimitsPart(Part):
     json_body_bytes: Bytes = 8388608
     """JSON bodies up to this size are read whole before a request is judged; longer ones are
     streamed."""
+    signed_body_bytes: Bytes = 33554432
+    """Bodies whose hash is signed (AWS) are read whole up to this size; longer ones are refused."""
     body_timeout_s: Seconds = 60.0
     """How long an unfinished request body may pause."""
     answer_timeout_s: Seconds = 1800.0

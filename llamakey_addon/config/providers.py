@@ -20,11 +20,12 @@ from llamakey_addon import keys
 from llamakey_addon.catalogue import Catalogue
 from llamakey_addon.catalogue.models import Credential, Entry, Placement, Slot
 from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, parse_origin
+from llamakey_addon.config.logins import Login, LoginUnusable
 from llamakey_addon.config.model import ProviderPart
 from llamakey_addon.config.words import nearest
 from llamakey_addon.config.yamlfile import Document, hide_keys
 from llamakey_addon.errors import Fault
-from llamakey_addon.journey import Provider, Upstream
+from llamakey_addon.journey import Provider, Recipe, Upstream
 from llamakey_addon.keys import KeyUnavailable, Secret
 
 _ID = re.compile(r"[a-z][a-z0-9-]*")
@@ -98,7 +99,7 @@ class Assembly:
                     "prefix": name,
                     "upstream_vars": {},
                     "key_env": (),
-                    "credential": credential or model.credential,
+                    "credential": credential or _of_own(model.credential),
                     # One provider alone may own a variable of the clients' by default.
                     "clients": tuple(
                         client.model_copy(update={"default": False, "tools": ()})
@@ -143,16 +144,20 @@ class Assembly:
                         f"`{name}` is for providers of your own; {entry.id}'s is in the catalogue. "
                         "Remove it, or give the provider an id of your own.",
                     )
-        upstream, missing = self._upstream(entry, part)
+        login = self._login(entry, part)
+        upstream, missing = self._upstream(entry, part, login)
         if upstream is not None and (why := self._unfit(entry, part, upstream)):
             if part.upstream:
                 self._fault((*place, "upstream"), f"{why}.")
             upstream, missing = None, why
-        secret = None
+        secret = recipe = None
         if not part.enabled:
             missing = f"it is switched off: set providers.{entry.id}.enabled to true"
         elif upstream is not None:
-            secret, missing = self._secret(entry, part, upstream)
+            if login is not None:
+                recipe, missing = self._recipe(login, part, upstream)
+            else:
+                secret, missing = self._secret(entry, part, upstream)
         self.providers[prefix] = Provider(
             id=entry.id,
             prefix=prefix,
@@ -160,9 +165,12 @@ class Assembly:
             upstream=upstream,
             secret=secret,
             missing=missing,
+            recipe=recipe,
         )
 
-    def _upstream(self, entry: Entry, part: ProviderPart) -> tuple[Upstream | None, str]:
+    def _upstream(
+        self, entry: Entry, part: ProviderPart, login: Login | None
+    ) -> tuple[Upstream | None, str]:
         """Where requests go, or what is missing."""
         if part.upstream is not None:
             try:
@@ -174,7 +182,9 @@ class Assembly:
         for variable, name in entry.upstream_vars.items():
             value = self.environ.get(name, "").strip()
             if not value:
-                has_key = part.key or any(self.environ.get(n, "").strip() for n in entry.key_env)
+                has_key = (
+                    login or part.key or any(self.environ.get(n, "").strip() for n in entry.key_env)
+                )
                 also = "" if has_key or not entry.key_env else f" and {entry.key_env[0]}"
                 return None, f"set {name}{also} (its upstream is {entry.upstream})"
             if not _LABELS.fullmatch(value):
@@ -218,7 +228,59 @@ class Assembly:
             return upstream
         return replace(upstream, ca=str(path))
 
-    # --- its key ----------------------------------------------------------------------------------
+    # --- its credential ---------------------------------------------------------------------------
+
+    def _login(self, entry: Entry, part: ProviderPart) -> Login | None:
+        """What its credential is made of, where that is the owner's way; None where it is a key."""
+        place = ("providers", entry.id, "login")
+        making = entry.credential.made
+        if making is None:
+            if part.login is not None:
+                self._fault(place, f"{entry.name} takes a key alone: write `key` instead.")
+            return None
+        login = Login(entry, making, part.login or {}, self.environ, self.base)
+        if part.login is None:
+            key = part.key or any(self.environ.get(name, "").strip() for name in entry.key_env)
+            return None if key or not login.wanted() else login
+        if part.key is not None:
+            self._fault(place, "`key` and `login` can't both stand here. Keep one of them.")
+        for name in part.login:
+            if name not in making.inputs and name not in making.fixed:
+                hint = nearest(name, making.inputs) or f" There are {', '.join(making.inputs)}."
+                self._fault((*place, name), f"`{hide_keys(name)}` is nothing of a login.{hint}")
+        return login
+
+    def _recipe(
+        self, login: Login, part: ProviderPart, upstream: Upstream
+    ) -> tuple[Recipe | None, str]:
+        """How its credential is made, and what is missing where it can't be."""
+        place = ("providers", login.entry.id, "login")
+        secret = login.making.secret
+        if secret in login.given and not keys.reference_kind(login.given[secret].strip()):
+            self._warn(
+                (*place, secret),
+                "the secret stands here in clear. Put it elsewhere and name it: `env:NAME`, "
+                "`file:PATH`, `cmd:COMMAND` or `keyring:SERVICE/USER`.",
+            )
+        try:
+            return login.recipe(frozenset({upstream.host}), upstream.ca), ""
+        except LoginUnusable as error:
+            if part.login is not None:
+                where = (*place, error.name) if error.name else place
+                self._warn(where, f"{login.entry.name} is not ready: {error}.")
+            return None, str(error)
+
+    def _what_switches_on(self, entry: Entry) -> str:
+        """For a person, where neither a key nor what one is made of is there."""
+        making = entry.credential.made
+        ways = [entry.key_env[0]] if entry.key_env else []
+        if making is not None:
+            login = Login(entry, making, {}, self.environ, self.base)
+            lacking = login.lacking() or list(making.starts[:1])
+            ways += [" and ".join(lacking)] if lacking else []
+        return (
+            f"set {', or '.join(ways)}" if ways else f"set providers.{entry.id}.key in config.yaml"
+        )
 
     def _secret(
         self, entry: Entry, part: ProviderPart, upstream: Upstream
@@ -251,9 +313,7 @@ class Assembly:
                         f"write `{entry.id}: {{enabled: true}}` under providers in config.yaml, "
                         f"or set {entry.key_env[0]}"
                     )
-                if not entry.key_env:
-                    return None, f"set providers.{entry.id}.key in config.yaml"
-                return None, f"set {entry.key_env[0]}"
+                return None, self._what_switches_on(entry)
             value, source = self.environ[name].strip(), f"env:{name}"
         problem = unusable(value, source.removeprefix("env:"), entry.name)
         if problem:
@@ -302,6 +362,17 @@ class Assembly:
 
     def _warn(self, place: tuple[str, ...], message: str) -> None:
         self.warnings.append(Fault(self.document.where(place), message))
+
+
+def _of_own(credential: Credential) -> Credential:
+    """A catalogued credential for a provider of one's own: no variable switches that one on."""
+    making = credential.made
+    if making is None:
+        return credential
+    inputs: dict[str, tuple[str, ...]] = dict.fromkeys(making.inputs, ())
+    return credential.model_copy(
+        update={"made": making.model_copy(update={"inputs": inputs, "starts": ()})}
+    )
 
 
 def unusable(value: str, source: str, provider: str) -> str:

@@ -57,6 +57,7 @@ class Limits:
     keepalive_timeout_s: float
     body_bytes: int
     json_body_bytes: int
+    signed_body_bytes: int
     body_timeout_s: float
     answer_timeout_s: float
     connect_timeout_s: float

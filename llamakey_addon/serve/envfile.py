@@ -27,7 +27,7 @@ def served(providers: Iterable[Provider]) -> list[Provider]:
     """Those that are ready, where any has a real key; else none: a machine without a single real
     key is a client's, and what needs no key (an Ollama) says nothing of the proxy."""
     ready = [provider for provider in providers if provider.ready]
-    return ready if any(provider.secret is not None for provider in ready) else []
+    return ready if any(provider.secret or provider.recipe for provider in ready) else []
 
 
 def own_lines(url: str, key: str) -> list[Line]:

@@ -47,6 +47,8 @@ def key_of(provider: Provider) -> str:
     """Its real key as people may see it, or what would switch it on."""
     if not provider.ready:
         return provider.missing
+    if provider.recipe is not None:
+        return f"made from {provider.recipe.source}"
     if provider.secret is None:
         return "needs no key"
     return f"{provider.secret.masked} from {provider.secret.source}"

@@ -16,7 +16,7 @@ from urllib.parse import unquote, unquote_plus
 from llamakey_addon import handshake, http1
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.keys import MARK, redact
-from llamakey_addon.mask import forms, mask_all
+from llamakey_addon.mask import forms_of, mask_all
 
 if TYPE_CHECKING:
     from llamakey_addon.config import Limits, Settings
@@ -54,10 +54,7 @@ def _host(ask: Ask) -> bytes:
 def _real_keys(settings: Settings) -> tuple[bytes, ...]:
     """All spellings of our own real keys."""
     return tuple(
-        form
-        for provider in settings.providers.values()
-        if provider.secret is not None and provider.upstream is not None
-        for form in forms(provider.secret.reveal(provider.upstream.host))
+        form for provider in settings.providers.values() for form in forms_of(provider.secrets)
     )
 
 

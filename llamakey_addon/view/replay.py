@@ -18,7 +18,7 @@ from mitmproxy.addons.clientplayback import ClientPlayback
 from mitmproxy.utils import asyncio_utils
 
 from llamakey_addon.errors import Denied
-from llamakey_addon.journey import Ask, Headers, Upstream
+from llamakey_addon.journey import Ask, Headers, Recipe, Upstream
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
 from llamakey_addon.upstream import Wish
@@ -193,6 +193,9 @@ class _Rim:
             opened=self._road.opened,
             unopened=self._road.unopened,
         )
+
+    def make_credential(self, recipe: Recipe) -> None:
+        self._house.vault.want(recipe, self._road.credited, self._road.uncredited)
 
     def soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._road.go_on)

@@ -225,7 +225,8 @@ async def serve(
         while True:
             request = None
             request = await reader.head(family.id)
-            request.credential = family.credential_of(request, world.key(family.id))
+            request.key = world.key(family.id)
+            request.credential = family.credential_of(request, request.key)
             world.recorded(request)
             exchange = Exchange(world, family, request, reader, writer)
             exchange.closing = request.version == "1.0" or "close" in [
@@ -264,6 +265,8 @@ async def answer(exchange: Exchange) -> None:
     if request.header("expect").lower() == "100-continue":
         await exchange.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     await exchange.read_body()
+    if family.proof is not None:
+        request.credential = family.proof(request)
     if request.credential != "real":
         await exchange.reply(family.refusal(request))
         return

@@ -61,6 +61,8 @@ class Request:
     """Whether the body came to its end."""
     credential: str = "missing"
     """`real`, `local` (a LlamaKey key was in the slot), `foreign` or `missing`."""
+    key: str = ""
+    """The real key that its family demands; for servers of tokens the client's secret."""
     status: int = 0
     """Of the answer; 0 before it."""
     chunks_sent: int = 0

@@ -8,6 +8,7 @@ from tests.fakes.families import (
     compatible,
     gemini,
     huggingface,
+    logins,
     openai,
     others,
     replicate,
@@ -29,6 +30,7 @@ FAMILIES: dict[str, Family] = {
         *speech.FAMILIES,
         *compatible.FAMILIES,
         *others.FAMILIES,
+        *logins.FAMILIES,
     )
 }
 

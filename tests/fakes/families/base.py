@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.fakes import tokens
 from tests.fakes.wire import Reply, Request, Routes, json_reply
 
 
@@ -15,9 +16,12 @@ class Way:
     header: str = ""
     format: str = "{key}"
     query: str = ""
+    token: bool = False
+    """Whether it is no key but a token that a fake server of tokens has issued for this family."""
 
 
 BEARER = Way("authorization", "Bearer {key}")
+TOKEN = Way("authorization", "Bearer {key}", token=True)
 
 
 def no_such_path(request: Request) -> Reply:
@@ -39,6 +43,8 @@ class Family:
     """The provider's own answer to a wrong key."""
     routes: Routes
     unknown: Callable[[Request], Reply] = no_such_path
+    proof: Callable[[Request], str] | None = None
+    """Judges the credential when the body has come, where it depends on it; else `ways` do."""
 
     def make_key(self, random: str) -> str:
         return self.key.replace("{random}", random)
@@ -53,8 +59,14 @@ class Family:
             for value in values:
                 if "sk-lmk-" in value:
                     return "local"
-                if len(values) == 1 and value == way.format.format(key=key):
+                if len(values) == 1 and self._is_real(way, value, key):
                     seen = "real" if seen == "missing" else seen
                 else:
                     seen = "foreign"
         return seen
+
+    def _is_real(self, way: Way, value: str, key: str) -> bool:
+        if not way.token:
+            return value == way.format.format(key=key)
+        before = way.format.partition("{key}")[0]
+        return value.startswith(before) and tokens.good(value.removeprefix(before), self.id)

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.fakes.families import anthropic, openai
-from tests.fakes.families.base import BEARER, Family, Way
+from tests.fakes.families.base import BEARER, TOKEN, Family, Way
 from tests.fakes.wire import Reply, Request, Routes, json_reply
 
 
@@ -187,7 +187,7 @@ FAMILIES = (
         "{random}",
         _azure(),
         _azure_refusal,
-        (Way("api-key"), BEARER),
+        (Way("api-key"), BEARER, TOKEN),
     ),
     _family(
         "anyscale",

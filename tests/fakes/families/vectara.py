@@ -8,7 +8,7 @@ list-corpora (pages by `metadata.page_key`), upload-file (multipart `file`), err
 
 from __future__ import annotations
 
-from tests.fakes.families.base import Family, Way
+from tests.fakes.families.base import TOKEN, Family, Way
 from tests.fakes.families.openai import TEXT, WORDS
 from tests.fakes.wire import Reply, Request, Routes, json_reply, sse_event, sse_reply
 
@@ -92,7 +92,7 @@ def upload_file(request: Request) -> Reply:
 FAMILY = Family(
     id="vectara",
     docs="https://docs.vectara.com/docs/rest-api#authentication",
-    ways=(Way("x-api-key"),),
+    ways=(Way("x-api-key"), TOKEN),
     key="zwt_{random}",
     refusal=refusal,
     routes=routes,

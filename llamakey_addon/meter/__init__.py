@@ -50,7 +50,7 @@ def meter_for(
         flavour = UNKNOWN if endpoint is None else FLAVOURS[endpoint.usage]
         return Meter(flavour, asked, headers)
     except Exception:
-        return Meter(UNKNOWN, asked, broken=True)
+        return Meter(UNKNOWN, asked, (), broken=True)
 
 
 class Meter:
@@ -140,21 +140,25 @@ class Meter:
 
     def _metered(self, tally: Tally, complete: bool) -> Metered:
         flavour = tally.flavour
-        streamed = isinstance(self._reader, Events | Lines)
         if flavour.asks is not None:
             flavour.asks(tally)
+        streamed = isinstance(self._reader, Events | Lines)
         exact = (
-            tally.said
+            flavour.exact
+            and tally.said
             and not self._broken
             and not tally.failed
+            and not tally.mixed
             and (complete or tally.ended)
             and (not streamed or not flavour.closing or tally.closed)
-            and flavour is not UNKNOWN
         )
+        if tally.later and not tally.said:
+            return NOTHING
+        if flavour.reports and not (exact or (tally.mixed and complete)):
+            return NOTHING if not tally.said else Metered()
         counts = tally.figures() if exact else tally.guessed()
-        return Metered(
-            counts, exact=exact, model=tally.model, terms=tuple(tally.terms.items()), job=tally.job
-        )
+        terms = tuple(sorted(tally.terms.items()))
+        return Metered(counts, exact=exact, model=tally.model, terms=terms, job=tally.job)
 
 
 class Unread:

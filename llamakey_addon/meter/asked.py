@@ -60,6 +60,11 @@ class Asked:
         )
 
     @property
+    def length(self) -> int:
+        """Bytes of the body, 0 where nobody knows."""
+        return len(self._content) if self._content is not None else self._length or 0
+
+    @property
     def document(self) -> Mapping[str, Any]:
         """The body's JSON object; empty where there is none."""
         if self._document is None:

@@ -17,6 +17,7 @@ from llamakey_addon.meter.salvage import documents, head_member, tail_members
 _BYTES_PER_TOKEN: Final = 4
 _MODEL_TRIES: Final = 8
 _MODEL_MAX: Final = 256
+_TERM_MAX: Final = 64
 
 
 class Mark:
@@ -41,12 +42,23 @@ def texts(*names: str) -> re.Pattern[bytes]:
     return re.compile(rb'"(?:%s)":\s?"((?:[^"\\]+|\\.)*)"' % "|".join(names).encode())
 
 
+def guess_tokens(tally: Tally, counts: dict[str, int]) -> None:
+    """Input from the request's length; output from the text that passed, a token for four bytes and
+    no fewer than pieces."""
+    if "input_tokens" not in counts:
+        counts["input_tokens"] = tally.asked.input_tokens()
+    out = max(tally.pieces, tally.text_bytes // _BYTES_PER_TOKEN)
+    if out > counts.get("output_tokens", 0):
+        counts["output_tokens"] = out
+
+
 @dataclass(frozen=True, slots=True)
 class Flavour:
     """How one kind of answer says what was used."""
 
     roots: tuple[Path, ...] = (path("usage"),)
-    """Where objects with figures stand, in a document or an event. All that are there are read."""
+    """Where objects with figures stand, in a document or an event; all that are there are read.
+    `()` is the document itself."""
     kinds: tuple[Kind, ...] = ()
     """What of them is counted."""
     model: tuple[Path, ...] = (path("model"),)
@@ -54,7 +66,7 @@ class Flavour:
     """What else the price hangs on: name, and where in the document it stands."""
     marks: tuple[Mark, ...] = (Mark("usage"), Mark("error"))
     """An event without any of them is not parsed."""
-    closing: bytes = b""
+    closing: tuple[bytes, ...] = ()
     """In a stream: what the event with the last figures holds; figures before it are not the whole.
     Empty where any figures are."""
     ends: tuple[bytes, ...] = (b"[DONE]",)
@@ -63,14 +75,20 @@ class Flavour:
     """Figures of several objects are added up; else later ones take the place of earlier ones."""
     text: re.Pattern[bytes] | None = None
     """Finds the text that was put out, for estimates. None where the output is not text."""
-    guesses: bool = True
-    """Whether figures that did not come are guessed in tokens."""
+    guess: Callable[[Tally, dict[str, int]], None] | None = guess_tokens
+    """Adds what figures lack that did not come. None where nothing can be guessed."""
     also: Callable[[Tally, Mapping[str, Any]], None] | None = None
     """Reads what tables cannot say, from each document or event that was parsed."""
     heads: Callable[[Tally, Headers], None] | None = None
     """Reads the answer's headers."""
     asks: Callable[[Tally], None] | None = None
-    """Counts what the request says of itself, when the answer is a success."""
+    """Counts what the request says of itself, at the end of a successful answer."""
+    sent: Callable[[Tally, bytes], None] | None = None
+    """Reads what the client sends through a WebSocket."""
+    reports: bool = False
+    """Figures are of work done before, which can be fetched again: only whole ones count."""
+    exact: bool = True
+    """Whether figures are taken for the provider's own word."""
 
 
 @dataclass(slots=True)
@@ -80,28 +98,40 @@ class Tally:
     flavour: Flavour
     asked: Asked
     usage: dict[str, Any] = field(default_factory=dict)
+    """Figures as the provider gives them, merged; names with `_` in front are ours."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Of what is not in `usage`, and sums."""
+    """Counts beside those in `usage`, and sums."""
     terms: dict[str, str] = field(default_factory=dict)
     model: str = ""
     job: str = ""
+    first: str = ""
+    """The first model of several answers in one."""
+    mixed: bool = False
+    """They are of several models."""
     closed: bool = False
     """The event with the last figures was seen."""
     ended: bool = False
+    partial: bool = False
+    """A document was too long to be kept, and was read by its ends."""
     failed: bool = False
     """Figures may be missing or wrong: an error midway, an event that could not be read."""
+    later: bool = False
+    """The work goes on after this answer, and another one will have its figures."""
     said: bool = False
-    """The provider gave figures."""
+    """The provider gave figures, or the request tells all."""
     pieces: int = 0
     text_bytes: int = 0
     _tries: int = _MODEL_TRIES
+
+    def __post_init__(self) -> None:
+        if not self.flavour.model:
+            self._tries = 0
 
     # --- reading ----------------------------------------------------------------------------------
 
     def block(self, data: bytes, between: bytes) -> None:
         """Complete events (`between` is a blank line) or lines of JSON (a line end)."""
-        flavour = self.flavour
-        if not (self._tries and flavour.model) and not self._tells(data):
+        if not self._tries and not self._tells(data):
             self.listen(data)
             return
         for event in data.split(between):
@@ -127,7 +157,7 @@ class Tally:
             return
         self.document(text)
         flavour = self.flavour
-        if flavour.closing and flavour.closing in text:
+        if any(mark in text for mark in flavour.closing):
             self.closed = True
         if any(end in text for end in flavour.ends):
             self.ended = True
@@ -152,6 +182,16 @@ class Tally:
             for document in documents(text):
                 self._take_all(document)
 
+    def message(self, text: bytes) -> None:
+        """A message of a WebSocket, from the provider."""
+        if self._tries or self._tells(text):
+            self.document(text)
+
+    def sent(self, text: bytes) -> None:
+        """A message of a WebSocket, from the client."""
+        if self.flavour.sent is not None:
+            self.flavour.sent(self, text)
+
     def listen(self, data: bytes) -> None:
         """Count the text in `data`, for estimates."""
         pattern = self.flavour.text
@@ -172,7 +212,8 @@ class Tally:
         for root in flavour.roots:
             usage = find(document, root)
             if isinstance(usage, dict) and usage:
-                self.said = True
+                if root or counts_of(usage, flavour.kinds):
+                    self.said = True
                 if flavour.adds:
                     self.add(counts_of(usage, flavour.kinds))
                 else:
@@ -180,7 +221,7 @@ class Tally:
         self._name(document)
         for name, way in flavour.terms:
             value = find(document, way)
-            if isinstance(value, str) and value:
+            if isinstance(value, str) and 0 < len(value) <= _TERM_MAX:
                 self.terms[name] = value
         if document.get("error"):
             self.failed = True
@@ -204,11 +245,12 @@ class Tally:
     def _rescued(self, text: bytes) -> dict[str, Any]:
         """What can be read of a document that is no JSON, since its middle was dropped."""
         flavour = self.flavour
-        last = [str(root[-1]) for root in flavour.roots if root]
-        found = tail_members(text, last)
-        document: dict[str, Any] = {}
+        self.partial = True
+        names = [str(root[0 if len(root) == 1 else -1]) for root in flavour.roots if root]
+        found = tail_members(text, names)
+        document: dict[str, Any] = {**found}
         for root in flavour.roots:
-            if root and str(root[-1]) in found:
+            if len(root) > 1 and root[-1] in found:
                 _put(document, root, found[str(root[-1])])
         for way in flavour.model:
             model = found.get(str(way[-1])) or head_member(text, str(way[-1]))
@@ -222,26 +264,23 @@ class Tally:
     # --- what it comes to -------------------------------------------------------------------------
 
     def figures(self) -> dict[str, int]:
-        """The provider's own figures so far."""
+        """The provider's own figures so far; nothing of what is none."""
         counts = dict(self.counts)
-        for name, count in counts_of(self.usage, self.flavour.kinds).items():
-            counts[name] = counts.get(name, 0) + count
-        return counts
+        if self.usage:
+            for name, count in counts_of(self.usage, self.flavour.kinds).items():
+                counts[name] = counts.get(name, 0) + count
+        return {name: count for name, count in counts.items() if count}
 
     def guessed(self) -> dict[str, int]:
-        """The figures so far, and a guess of what they lack: a token for four bytes, and no fewer
-        than pieces of text."""
+        """The figures so far, and a guess of what they lack."""
         counts = self.figures()
-        if self.flavour.guesses:
-            if "input_tokens" not in counts:
-                counts["input_tokens"] = self.asked.input_tokens()
-            out = max(self.pieces, self.text_bytes // _BYTES_PER_TOKEN)
-            if out > counts.get("output_tokens", 0):
-                counts["output_tokens"] = out
-        return counts
+        if self.flavour.guess is not None:
+            self.flavour.guess(self, counts)
+        return {name: count for name, count in counts.items() if count}
 
 
 def _put(document: dict[str, Any], way: Path, value: object) -> None:
     for step in way[:-1]:
-        document = document.setdefault(str(step), {})
+        inner = document.setdefault(str(step), {})
+        document = inner if isinstance(inner, dict) else {}
     document[str(way[-1])] = value

@@ -35,11 +35,14 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from websockets.utils import accept_key
+
 from tests.fakes.steps import Gate
 from tests.fakes.wire import DATE, Performer, Reply, Request, json_reply, ndjson_reply
 
 if TYPE_CHECKING:
     from tests.fakes.server import Exchange
+    from tests.fakes.world import Step
 
 _PERFORMERS: dict[str, Performer] = {}
 _EARLY = {"413", "duplex", "early", "late", "script-early", "reset-early"}
@@ -332,13 +335,20 @@ async def _script(exchange: Exchange) -> None:
     if not steps:
         await exchange.reply(json_reply({"error": f"no script {name}"}, 404))
         return
+    await play(exchange, steps)
+
+
+async def play(exchange: Exchange, steps: tuple[Step, ...]) -> None:
+    """Performs steps in place of an answer; `{accept}` in bytes is the right Sec-WebSocket-Accept
+    for what was asked."""
     exchange.request.status = 1
+    key = exchange.request.header("sec-websocket-key")
     for step in steps:
         if isinstance(step, Gate):
             await exchange.pass_gate(step)
             step.mark_sent()
         elif isinstance(step, bytes):
-            await exchange.write(step)
+            await exchange.write(step.replace(b"{accept}", accept_key(key).encode()))
         elif step == "reset":
             exchange.closing = True
             _abort(exchange)

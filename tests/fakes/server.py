@@ -14,6 +14,7 @@ import h11
 
 from tests.fakes import odd
 from tests.fakes.families import Family
+from tests.fakes.socket import talk
 from tests.fakes.steps import GATE_HEADER, Gate
 from tests.fakes.wire import DATE, KEPT_BYTES, Reply, Request, json_reply
 
@@ -105,6 +106,16 @@ class Reader:
         request.body_sha256 = digest.hexdigest()
         request.raw = self._consumed()
 
+    def raw(self) -> bytes:
+        """What came behind a request that is no HTTP any more; h11 sees nothing of it."""
+        return bytes(self._parser.trailing_data[0])
+
+    async def more(self) -> bytes:
+        """Further bytes of a connection that is no HTTP any more; b"" at its end."""
+        data = await self._stream.read(_READ_BYTES)
+        self._took(self._line, data)
+        return data
+
     async def gone(self) -> None:
         """Returns when the other side has closed. What comes until then is for the next request."""
         while data := await self._stream.read(_READ_BYTES):
@@ -138,9 +149,18 @@ class Exchange:
         self.reader = reader
         self.closing = False
         """Set by an answer after which the connection is closed."""
+        self._early: bytes | None = None
 
     async def read_body(self) -> None:
         await self.reader.body(self.request)
+
+    async def read_more(self) -> bytes:
+        """What comes after the request; b"" at the end of the connection."""
+        if self._early is None:
+            self._early = self.reader.raw()
+            if self._early:
+                return self._early
+        return await self.reader.more()
 
     async def write(self, data: bytes) -> None:
         """Hands bytes to the socket, and waits while the other side does not take them."""
@@ -270,6 +290,13 @@ async def answer(exchange: Exchange) -> None:
     if request.credential != "real":
         await exchange.reply(family.refusal(request))
         return
+    if "websocket" in request.header("upgrade").lower():
+        steps = exchange.world.switch_steps(family.id, request.path)
+        if steps is not None:
+            await odd.play(exchange, steps)
+            return
+        if await talk(exchange, family.talks):
+            return
     forced = exchange.world.forced(family.id, request.path)
     if forced is not None:
         await exchange.reply(forced)

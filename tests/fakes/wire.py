@@ -66,6 +66,15 @@ class Request:
     status: int = 0
     """Of the answer; 0 before it."""
     chunks_sent: int = 0
+    messages: list[str | bytes] = field(default_factory=list)
+    """What came over a WebSocket, as far as the fake has read it."""
+    pongs: list[bytes] = field(default_factory=list)
+    extended: bool = False
+    """Whether an extension of WebSockets was agreed on."""
+    close_code: int | None = None
+    """Of the other side's goodbye to a WebSocket."""
+    fault: str = ""
+    """What the `websockets` library held against the frames, or ""."""
 
     @property
     def path(self) -> str:
@@ -157,7 +166,7 @@ class Routes:
 
         def add(handler: Handler) -> Handler:
             for path in paths:
-                self._ways.append(Way(method, _pattern(path), handler))
+                self._ways.append(Way(method, pattern(path), handler))
             return handler
 
         return add
@@ -179,7 +188,8 @@ class Routes:
         return None
 
 
-def _pattern(path: str) -> re.Pattern[str]:
+def pattern(path: str) -> re.Pattern[str]:
+    """`/a/{name}/{rest...}` as a regular expression with groups."""
     text = ""
     for piece in re.split(r"(\{\w+(?:\.\.\.)?\})", path):
         if piece.startswith("{") and piece.endswith("...}"):

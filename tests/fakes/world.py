@@ -76,6 +76,8 @@ class World:
         self._gates: dict[str, Gate] = {}
         self._scripts: dict[str, tuple[Step, ...]] = {}
         self._forced: dict[tuple[str, str], Reply] = {}
+        self._switches: dict[tuple[str, str], tuple[Step, ...]] = {}
+        self._switched: set[int] = set()
         self._ports: dict[tuple[str, str], int] = {}
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -157,6 +159,18 @@ class World:
         with self._lock:
             return self._forced.get((family, path))
 
+    def switch(self, family: str, path: str, *steps: Step) -> None:
+        """Makes `path` perform these steps for whoever asks it for a WebSocket; none ends it."""
+        with self._lock:
+            if steps:
+                self._switches[family, path] = steps
+            else:
+                self._switches.pop((family, path), None)
+
+    def switch_steps(self, family: str, path: str) -> tuple[Step, ...] | None:
+        with self._lock:
+            return self._switches.get((family, path))
+
     # -- what was seen
 
     def mark(self) -> int:
@@ -200,6 +214,23 @@ class World:
                 raise TimeoutError(f"{len(found())} of {count} heads came within {timeout_s} s")
             return found()
 
+    def wait_switched(
+        self, family: str | None = None, since: int = 0, timeout_s: float = 20
+    ) -> Request:
+        """The first request since then that has become a WebSocket; raises TimeoutError."""
+
+        def found() -> list[Request]:
+            return [
+                request
+                for request in self._requests[since:]
+                if family in (None, request.family) and id(request) in self._switched
+            ]
+
+        with self._lock:
+            if not self._lock.wait_for(found, timeout_s):
+                raise TimeoutError(f"no WebSocket was opened within {timeout_s} s")
+            return found()[0]
+
     def wait_closed(self, connection: int, timeout_s: float = 20) -> bool:
         """Whether that connection was closed within this time, by either side."""
         with self._lock:
@@ -234,6 +265,11 @@ class World:
     def recorded(self, request: Request) -> None:
         with self._lock:
             self._requests.append(request)
+            self._lock.notify_all()
+
+    def switched(self, request: Request) -> None:
+        with self._lock:
+            self._switched.add(id(request))
             self._lock.notify_all()
 
     def answered(self, request: Request) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.fakes.families import (
     anthropic,
     cohere,
@@ -13,12 +15,13 @@ from tests.fakes.families import (
     others,
     replicate,
     speech,
+    talks,
     vectara,
 )
 from tests.fakes.families.base import Family
 
 FAMILIES: dict[str, Family] = {
-    family.id: family
+    family.id: replace(family, talks=talks.TALKS.get(family.id, family.talks))
     for family in (
         openai.FAMILY,
         anthropic.FAMILY,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.fakes import tokens
+from tests.fakes.socket import Talks
 from tests.fakes.wire import Reply, Request, Routes, json_reply
 
 
@@ -45,6 +46,8 @@ class Family:
     unknown: Callable[[Request], Reply] = no_such_path
     proof: Callable[[Request], str] | None = None
     """Judges the credential when the body has come, where it depends on it; else `ways` do."""
+    talks: Talks = field(default_factory=Talks)
+    """Its WebSockets."""
 
     def make_key(self, random: str) -> str:
         return self.key.replace("{random}", random)

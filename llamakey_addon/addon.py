@@ -252,7 +252,7 @@ class LlamaKey:
             data = nextlayer.data_client()
             if data[:1] == b"\x16":
                 return layers.ClientTLSLayer(context)
-            if data:
+            if data and not self.house.may_be_plain(context.client.sockname[0]):
                 return _PlainOnTls(context)
         if not isinstance(stack[0], modes.ReverseProxy):
             return _Nothing(context)

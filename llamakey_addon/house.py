@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from llamakey_addon.asking import asker
 from llamakey_addon.config import Settings
+from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.gate import Gate, Journal
 from llamakey_addon.journey import Ask
@@ -75,6 +76,11 @@ class House:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
+
+    def may_be_plain(self, own_address: str) -> bool:
+        """Whether plain HTTP is served beside TLS to a connection that came to this address of
+        ours: from this machine no network lies between."""
+        return self.settings.allow_plain or is_loopback(own_address)
 
     def heard(self, connection: str) -> None:
         """It has sent something, or is gone: it is no longer timed as silent."""

@@ -31,6 +31,7 @@ class Start(Protocol):
         config: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
+        own_tls: bool = False,
     ) -> Proxy: ...
 
 
@@ -61,9 +62,12 @@ def proxy(
         config: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
+        own_tls: bool = False,
     ) -> Proxy:
         folder = tmp_path_factory.mktemp(mode)
-        running.append(start(world, folder, mode, config=config, env=env, args=args))
+        running.append(
+            start(world, folder, mode, config=config, env=env, args=args, own_tls=own_tls)
+        )
         return running[-1]
 
     yield begin
@@ -80,11 +84,14 @@ def _shared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         config: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
+        own_tls: bool = False,
     ) -> Proxy:
-        name = json.dumps([mode, config, env, list(args)], sort_keys=True, default=str)
+        name = json.dumps([mode, config, env, list(args), own_tls], sort_keys=True, default=str)
         if name not in running or running[name].process.poll() is not None:
             folder: Path = tmp_path_factory.mktemp(f"shared-{mode}")
-            running[name] = start(world, folder, mode, config=config, env=env, args=args)
+            running[name] = start(
+                world, folder, mode, config=config, env=env, args=args, own_tls=own_tls
+            )
         return running[name]
 
     yield begin

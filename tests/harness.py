@@ -24,6 +24,7 @@ from typing import IO, Any, Literal
 
 import yaml
 
+from llamakey_addon import certificates
 from tests import canary
 from tests.fakes import World, tokens
 from tests.fakes.families import FAMILIES
@@ -220,6 +221,7 @@ def start(
     config: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     args: Sequence[str] = (),
+    own_tls: bool = False,
     ready: bool = True,
 ) -> Proxy:
     """Starts a proxy and returns when it answers.
@@ -229,13 +231,14 @@ def start(
         config: merged into the config.yaml that `base_config` makes; None takes a setting out.
         env: merged into its environment; an empty value takes a variable out.
         args: further arguments of the command.
+        own_tls: as after `lmk tls`; its port then speaks both TLS and plain HTTP.
         ready: False returns at once, for a start that is expected to fail or to take long.
 
     Raises StartFailed.
     """
     for attempt in range(3):
         place = folder / f"start{attempt}" if attempt else folder
-        proxy = _start(world, place, mode, config or {}, env or {}, args)
+        proxy = _start(world, place, mode, config or {}, env or {}, args, own_tls)
         if not ready:
             return proxy
         try:
@@ -256,10 +259,13 @@ def _start(
     config: Mapping[str, Any],
     env: Mapping[str, str],
     args: Sequence[str],
+    own_tls: bool,
 ) -> Proxy:
     home, data = folder / "home", folder / "data"
     for path in (home, data):
         path.mkdir(parents=True, exist_ok=True)
+    if own_tls:
+        certificates.ensure(certificates.place_in(data), certificates.OWN_NAMES)
     port = free_port()
     settings = merged(base_config(world, port), config)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))

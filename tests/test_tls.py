@@ -6,12 +6,15 @@ import http.client
 import json
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
 import trustme
 
+from llamakey_addon.house import House
 from tests.conftest import Start
 from tests.harness import Proxy
+from tests.roadside import make_bench
 
 CHAT = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}]})
 
@@ -81,13 +84,32 @@ def test_http_1_alone_is_offered(
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_plain_http_on_the_tls_port_is_told_so(tls_proxy: Proxy) -> None:
-    with socket.create_connection(("localhost", tls_proxy.port), 10) as connection:
-        connection.sendall(b"GET /_llamakey/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        answer = b""
-        while piece := connection.recv(4096):
-            answer += piece
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
-    assert body == b"This port speaks TLS: use an https:// URL.\r\n"
-    assert f"Content-Length: {len(body)}".encode() in head
+def test_the_same_port_serves_plain_http_to_this_machine(tls_proxy: Proxy) -> None:
+    connection = http.client.HTTPConnection("localhost", tls_proxy.port, timeout=10)
+    headers = {"Authorization": f"Bearer {tls_proxy.local_key}", "Content-Type": "application/json"}
+    for _ in range(2):
+        connection.request("POST", "/openai/v1/chat/completions", CHAT, headers)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert json.loads(answer.read())["object"] == "chat.completion"
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "allow_plain", "served"),
+    [
+        ("127.0.0.1", False, True),
+        ("::1", False, True),
+        ("::ffff:127.0.0.1", False, True),
+        ("192.0.2.7", False, False),
+        ("2001:db8::7", False, False),
+        ("192.0.2.7", True, True),
+    ],
+)
+def test_plain_http_from_elsewhere_is_not_served_beside_tls(
+    files: dict[str, str], tmp_path: Path, address: str, allow_plain: bool, served: bool
+) -> None:
+    """By the address of ours that it came to: to a loopback one it came from this machine."""
+    with make_bench(tmp_path, tls=files, listen="0.0.0.0:8000", allow_plain=allow_plain) as bench:
+        house = House(bench.gate.settings, bench.store, bench.log)
+        assert house.may_be_plain(address) is served

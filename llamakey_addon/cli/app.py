@@ -201,6 +201,31 @@ def providers(
 
 
 @app.command(context_settings=_HELP)
+def tls(
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust",
+            metavar="FILE",
+            help="On a client's machine: trust this ca.pem of the proxy's machine.",
+        ),
+    ] = None,
+    config: _Config = None,
+) -> None:
+    """Make a certificate for clients that insist on TLS.
+
+    It is of an authority of the proxy's own, which can vouch for the proxy's names alone. lmk serve
+    then speaks TLS too, on the same port, and lmk env has the variables that make SDKs trust it.
+    """
+    from llamakey_addon.cli import tls as work
+
+    if trust is None:
+        work.make(config=config)
+    else:
+        work.trust(trust, config=config)
+
+
+@app.command(context_settings=_HELP)
 def check(config: _Config = None, listen: _Listen = None) -> None:
     """Check configuration, keys and port.
 

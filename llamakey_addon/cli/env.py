@@ -95,12 +95,13 @@ def environment(
     where = (url or (source.url if source else "") or settings.public_url).rstrip("/")
     ready = envfile.served(everything)
     if ready:
-        return envfile.lines(everything if names else ready, where, key, names)
+        served = everything if names else ready
+        return envfile.lines(served, where, key, names, settings.trust)
     lines = envfile.lines([replace(p, missing="") for p in everything], where, key, names)
     offered = source.variables if source else frozenset()
     if not names and len(offered) > len({envfile.URL_VARIABLE, envfile.KEY_VARIABLE}):
-        return [line for line in lines if line.variable in offered]
-    return lines
+        lines = [line for line in lines if line.variable in offered]
+    return [*lines, *envfile.trust_lines(settings.trust)]
 
 
 def script_path() -> Path:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from llamakey_addon import keys
 from llamakey_addon.serve import show as showing
@@ -25,6 +26,7 @@ def new(name: str, user: str, *, env: bool, config: Path | None) -> None:
         _tell(f"Key {name!r} for {user}. It is shown this once: give it to {user} alone.")
         return
     from llamakey_addon.config import Settings
+    from llamakey_addon.config.addresses import is_loopback
     from llamakey_addon.serve import envfile
 
     # Read before the key is made: a faulty file must not leave a key that nobody saw.
@@ -33,7 +35,14 @@ def new(name: str, user: str, *, env: bool, config: Path | None) -> None:
     offered = ready or [replace(p, missing="") for p in settings.providers.values()]
     with open_store(settings.data_folder) as store:
         key = _add(store, name, user)
-    showing.say(envfile.content(offered, settings.public_url, key, name).rstrip("\n"))
+    # The paths are this machine's: of no use on another.
+    here = is_loopback(urlsplit(settings.public_url).hostname or "")
+    trust = settings.trust if here else None
+    showing.say(envfile.content(offered, settings.public_url, key, name, trust).rstrip("\n"))
+    if settings.trust is not None and not here:
+        _tell(
+            f"{user} needs {settings.trust.ca} as well: lmk tls --trust ca.pem, on their machine."
+        )
     if not ready:
         _tell(
             "warning: no real key is set in this shell, so the file names every provider. Make it "

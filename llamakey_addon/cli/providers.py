@@ -40,7 +40,12 @@ def show_endpoints(name: str, *, as_json: bool, config: Path | None) -> None:
     if as_json:
         record = _record(provider) | {
             "endpoints": [
-                {"name": e.name, "methods": list(e.methods), "path": e.path}
+                {
+                    "name": e.name,
+                    "methods": list(e.methods),
+                    "path": e.path,
+                    "websocket": e.stream == "websocket",
+                }
                 for e in entry.endpoints
             ],
             "mints": list(entry.mints),
@@ -50,7 +55,8 @@ def show_endpoints(name: str, *, as_json: bool, config: Path | None) -> None:
     width = max((len(e.name) for e in entry.endpoints), default=0)
     verbs = max((len(" ".join(e.methods)) for e in entry.endpoints), default=0)
     for e in entry.endpoints:
-        showing.say(f"{e.name:<{width}}  {' '.join(e.methods):<{verbs}}  {e.path}")
+        mark = "  (WebSocket)" if e.stream == "websocket" else ""
+        showing.say(f"{e.name:<{width}}  {' '.join(e.methods):<{verbs}}  {e.path}{mark}")
     if entry.mints:
         showing.say("\nHands out credentials of the account: only for a rule that names the path.")
         for request in entry.mints:

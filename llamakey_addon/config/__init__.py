@@ -17,6 +17,7 @@ from llamakey_addon.config.settings import (
     Network,
     Settings,
     Tls,
+    Trust,
     View,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "Settings",
     "Team",
     "Tls",
+    "Trust",
     "View",
 ]

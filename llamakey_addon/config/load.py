@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from llamakey_addon import catalogue, keys
+from llamakey_addon import catalogue, certificates, keys
 from llamakey_addon.config import addresses
 from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, is_wildcard
 from llamakey_addon.config.folders import default_data_folder
@@ -26,6 +26,7 @@ from llamakey_addon.config.settings import (
     Network,
     Settings,
     Tls,
+    Trust,
     View,
 )
 from llamakey_addon.config.shape import shaped, sort_by_line
@@ -64,8 +65,11 @@ class _Loading:
     def settings(self, listen_option: str | None) -> Settings:
         """Raises ConfigError with everything that is wrong."""
         file = self.file
-        listen = self._listen(listen_option)
-        public_url = self._public_url(listen)
+        data_folder = self._data_folder()
+        place = certificates.place_in(data_folder)
+        tls = self._tls(place)
+        listen = self._listen(listen_option, tls)
+        public_url = self._public_url(listen, tls)
         known = catalogue.load()
         assembly = Assembly(
             known, self.document, self.environ, self.base, Ourselves(listen, public_url)
@@ -81,8 +85,9 @@ class _Loading:
             public_url=public_url,
             allow_plain=file.allow_plain,
             trusted_proxies=self._networks(),
-            tls=self._tls(),
-            data_folder=self._data_folder(),
+            tls=tls,
+            trust=(Trust(place.ca, place.bundle) if place.trusts and file.tls is None else None),
+            data_folder=data_folder,
             contact=self._contact(),
             providers=MappingProxyType(assembly.providers),
             people=people.read(file),
@@ -121,31 +126,34 @@ class _Loading:
 
     # --- where we serve ---------------------------------------------------------------------------
 
-    def _listen(self, option: str | None) -> Listen:
+    def _listen(self, option: str | None, tls: Tls | None) -> Listen:
         where = "--listen" if option is not None else self.document.where(("listen",))
         try:
             listen = addresses.parse_listen(option if option is not None else self.file.listen)
         except AddressError as error:
             self.faults.append(Fault(where, f"`listen`: {error}."))
             return Listen("localhost", 8000)
-        if not (is_loopback(listen.host) or self.file.tls or self.file.allow_plain):
+        if not (is_loopback(listen.host) or tls or self.file.allow_plain):
             self.faults.append(
                 Fault(
                     where,
                     f"`listen` at {listen} would serve plain HTTP beyond this machine, and local "
-                    "keys would travel in clear. Set `tls`, or listen on localhost, or set "
-                    "`allow_plain: true` where a proxy before this one speaks TLS.",
+                    "keys would travel in clear. Set `tls` or run `lmk tls`, or listen on "
+                    "localhost, or set `allow_plain: true` where a proxy before this one speaks "
+                    "TLS.",
                 )
             )
         return listen
 
-    def _public_url(self, listen: Listen) -> str:
+    def _public_url(self, listen: Listen, tls: Tls | None) -> str:
         if self.file.public_url is not None:
             try:
                 return addresses.parse_public_url(self.file.public_url)
             except AddressError as error:
                 self._fault(("public_url",), f"`public_url`: {error}.")
-        scheme = "https" if self.file.tls else "http"
+        # On this machine plain HTTP is served beside our own TLS: a client need trust nothing.
+        plain = tls is None or (tls.own and is_loopback(listen.host))
+        scheme = "http" if plain else "https"
         if is_loopback(listen.host) or is_wildcard(listen.host):
             if not is_loopback(listen.host) and self.file.public_url is None:
                 self._warn(
@@ -174,10 +182,10 @@ class _Loading:
             networks.append(network)
         return tuple(networks)
 
-    def _tls(self) -> Tls | None:
+    def _tls(self, place: certificates.Place) -> Tls | None:
         part = self.file.tls
         if part is None:
-            return None
+            return self._own_tls(place) if place.serves else None
         tls = Tls(self._path(part.cert), self._path(part.key))
         for name, path in (("cert", tls.cert), ("key", tls.key)):
             try:
@@ -186,12 +194,7 @@ class _Loading:
                 problem = error.strerror or type(error).__name__
                 self._fault(("tls", name), f"{path} can't be read ({problem}). Name a PEM file.")
                 return tls
-        try:
-            # The empty password keeps OpenSSL from asking for one on the terminal.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                tls.cert, tls.key, password=lambda: ""
-            )
-        except (OSError, ValueError):
+        if not _fit(tls):
             self._fault(
                 ("tls",),
                 "certificate and key can't be used together. `cert` is a PEM file with the "
@@ -202,6 +205,15 @@ class _Loading:
                 ("tls", "key"), f"everybody on this machine can read {tls.key}: chmod 600 {tls.key}"
             )
         return tls
+
+    def _own_tls(self, place: certificates.Place) -> Tls | None:
+        tls = Tls(place.cert, place.key, own=True)
+        if _fit(tls):
+            return tls
+        self.faults.append(
+            Fault(str(place.folder), "cert.pem and key.pem can't be used together: run `lmk tls`.")
+        )
+        return None
 
     # --- folders, files, words --------------------------------------------------------------------
 
@@ -283,3 +295,15 @@ class _Loading:
 
     def _warn(self, place: Place, message: str) -> None:
         self.warnings.append(Fault(self.document.where(place), message))
+
+
+def _fit(tls: Tls) -> bool:
+    """Whether certificate and key belong together and can be read."""
+    try:
+        # The empty password keeps OpenSSL from asking for one on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            tls.cert, tls.key, password=lambda: ""
+        )
+    except (OSError, ValueError):
+        return False
+    return True

@@ -128,7 +128,8 @@ class ConfigFile(Part):
     trusted_proxies: list[str] = []
     """Networks of the proxies before this one whose X-Forwarded-For and Forwarded are believed."""
     tls: TlsPart | None = None
-    """Serve HTTPS with this certificate."""
+    """Serve HTTPS with this certificate; else with the one that `lmk tls` made, if it was run. The
+    same port then serves plain HTTP to this machine alone (with `allow_plain`, to all)."""
     data_folder: str | None = None
     """Folder of the store with the local keys' hashes. The variable LLAMAKEY_HOME goes before it.
     Default: the platform's place for data."""

@@ -39,6 +39,18 @@ class Tls:
 
     cert: Path
     key: Path
+    own: bool = False
+    """`lmk tls` made it; else the owner names it in config.yaml."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What clients trust where the certificate is of the proxy's own authority."""
+
+    ca: Path
+    """The authority's certificate."""
+    bundle: Path
+    """The same with the system's roots: for clients that take one file in place of those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,9 @@ class Settings:
     allow_plain: bool
     trusted_proxies: tuple[Network, ...]
     tls: Tls | None
+    """Where it is there, the port speaks TLS, and plain HTTP only to this machine itself (or to
+    all, with `allow_plain`)."""
+    trust: Trust | None
     data_folder: Path
     contact: str
     providers: Mapping[str, Provider]

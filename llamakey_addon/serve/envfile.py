@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from llamakey_addon import clients, keys
 from llamakey_addon.clients import Line
+from llamakey_addon.config import Trust
 from llamakey_addon.journey import Provider
 
 FILE_NAME = "llamakey_local.env"
@@ -39,17 +40,44 @@ def own_lines(url: str, key: str) -> list[Line]:
     ]
 
 
+def trust_lines(trust: Trust | None) -> list[Line]:
+    """What makes SDKs trust the certificate of a proxy that is its own authority."""
+    if trust is None:
+        return []
+    bundle, ca = str(trust.bundle), str(trust.ca)
+    comment = "Trust in the proxy's own certificate, for SDKs that insist on TLS"
+    return [
+        Line("SSL_CERT_FILE", bundle, comment),
+        Line("REQUESTS_CA_BUNDLE", bundle, comment),
+        Line("CURL_CA_BUNDLE", bundle, comment),
+        Line("AWS_CA_BUNDLE", bundle, comment),
+        Line("NODE_EXTRA_CA_CERTS", ca, comment),
+        Line("DENO_CERT", ca, comment),
+    ]
+
+
 def lines(
-    providers: Iterable[Provider], url: str, key: str, only: Sequence[str] = ()
+    providers: Iterable[Provider],
+    url: str,
+    key: str,
+    only: Sequence[str] = (),
+    trust: Trust | None = None,
 ) -> list[Line]:
     """What a client sets, for the SDKs of the providers and for programs of its own."""
-    return [*clients.environment(providers, url, key, only), *own_lines(url, key)]
+    return [
+        *clients.environment(providers, url, key, only),
+        *own_lines(url, key),
+        *trust_lines(trust),
+    ]
 
 
-def content(providers: Iterable[Provider], url: str, key: str, name: str) -> str:
+def content(
+    providers: Iterable[Provider], url: str, key: str, name: str, trust: Trust | None = None
+) -> str:
     """The whole file; `name` is the key's."""
     text = clients.env_file(providers, url, key, name=name)
-    return f"{text.rstrip()}\n{clients.render('bash', own_lines(url, key))}"
+    more = [*own_lines(url, key), *trust_lines(trust)]
+    return f"{text.rstrip()}\n{clients.render('bash', more)}"
 
 
 def find_keys(text: str) -> list[str]:

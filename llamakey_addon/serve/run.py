@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from llamakey_addon.config import Settings, yamlfile
-from llamakey_addon.config.addresses import is_wildcard
+from llamakey_addon.config.addresses import is_loopback, is_wildcard
 from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.journal import Journal
 from llamakey_addon.journey import Provider
@@ -78,8 +78,9 @@ def serve(wishes: Wishes) -> int:
 
 def local_url(settings: Settings) -> str:
     """By which programs on this machine reach the proxy."""
-    listen = settings.listen
-    if settings.tls is not None:
+    listen, tls = settings.listen, settings.tls
+    here = is_loopback(listen.host) or is_wildcard(listen.host)
+    if tls is not None and not (tls.own and here):
         return settings.public_url  # the certificate's name
     if is_wildcard(listen.host):
         return f"http://localhost:{listen.port}"
@@ -105,14 +106,14 @@ def _introduce(settings: Settings, store: Store, env_file: Path) -> None:
         show.warning(_nothing_ready(settings.providers.values()), sys.stderr)
 
     def content(key: LocalKey) -> str:
-        return envfile.content(ready, local_url(settings), key.text, key.name)
+        return envfile.content(ready, local_url(settings), key.text, key.name, settings.trust)
 
     try:
         key = localkey.make(env_file, store, content)
     except FileRefused as error:
         _without_file(error, store)
         return
-    lines = envfile.lines(ready, local_url(settings), key.text)
+    lines = envfile.lines(ready, local_url(settings), key.text, trust=settings.trust)
     bare = [line._replace(comment="") for line in lines if line.variable]
     show.say(out=out)
     show.environment(clients.render("bash", bare), out)

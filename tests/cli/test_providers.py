@@ -12,11 +12,11 @@ def test_endpoints_of_one(lmk: Lmk) -> None:
     assert done.code == 0
     rows = [line.split() for line in done.out.splitlines()]
     assert ["chat", "POST", "/v1/chat/completions"] in rows
+    assert ["realtime", "GET", "/v1/realtime", "(WebSocket)"] in rows
     assert "  POST /v1/realtime/client_secrets" in done.out.splitlines()
     record = json.loads(lmk("providers", "openai", "--json").out)
-    assert {"name": "chat", "methods": ["POST"], "path": "/v1/chat/completions"} in record[
-        "endpoints"
-    ]
+    chat = {"name": "chat", "methods": ["POST"], "path": "/v1/chat/completions"}
+    assert chat | {"websocket": False} in record["endpoints"]
     assert "POST /v1/realtime/client_secrets" in record["mints"]
 
 

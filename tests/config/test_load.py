@@ -17,7 +17,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from llamakey_addon import catalogue
+from llamakey_addon import catalogue, certificates
 from llamakey_addon.config import (
     Limits,
     Listen,
@@ -27,6 +27,7 @@ from llamakey_addon.config import (
     People,
     Settings,
     Tls,
+    Trust,
     View,
 )
 from llamakey_addon.config.folders import default_data_folder
@@ -414,6 +415,21 @@ def test_tls(load, certificate):
     for key in ("b.key", "locked.key"):
         with pytest.raises(ConfigError, match=r"config.yaml:2: .*without a passphrase"):
             load(text.replace("a.key", key))
+
+
+def test_own_tls(load, tmp_path):
+    """What `lmk tls` made serves where config.yaml names no other."""
+    folder = tmp_path / "data"
+    own = {"LLAMAKEY_HOME": str(folder)}
+    assert load("", own).tls is None
+    place = certificates.place_in(folder)
+    certificates.ensure(place, certificates.OWN_NAMES)
+    settings = load("", own)
+    assert settings.tls == Tls(place.cert, place.key, own=True)
+    assert settings.trust == Trust(place.ca, place.bundle)
+    assert settings.public_url == "http://localhost:8000"
+    assert load("listen: 0.0.0.0:8000\n", own).public_url == "https://localhost:8000"
+    assert load("listen: 192.0.2.7:1\n", own).public_url == "https://192.0.2.7:1"
 
 
 def test_a_readable_tls_key_is_warned_of(load, certificate, tmp_path):

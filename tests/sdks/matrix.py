@@ -383,6 +383,86 @@ RUNS = (
         },
         args=("{voyage}/v1", "{jina}/v1", "{stability}"),
     ),
+    *(
+        Run(
+            f"openai-realtime{end}",
+            "realtime_python.py",
+            ("openai",),
+            OPENAI,
+            {
+                "realtime": [TEXT, SPEECH, 16],
+                # of the `websockets` library: the SDK has no class of its own for a refusal
+                "realtime_denied": Raises("InvalidStatus", speaks=False),
+            },
+            where,
+        )
+        for end, where in BOTH
+    ),
+    Run(
+        "openai-responses-socket",
+        "responses_socket_python.py",
+        ("openai",),
+        OPENAI,
+        {
+            "responses": [[TEXT, 13], [TEXT, 13]],
+            "responses_async": TEXT,
+            "responses_denied": Raises("InvalidStatus", speaks=False),
+        },
+    ),
+    *(
+        Run(
+            f"azure-realtime{end}",
+            "azure_realtime_python.py",
+            ("azure",),
+            AZURE,
+            {"realtime": TEXT, "realtime_denied": Raises("InvalidStatus", speaks=False)},
+            where,
+            own={"OPENAI_API_VERSION": "2024-10-21"},
+        )
+        for end, where in BOTH
+    ),
+    *(
+        Run(
+            f"google-genai-live{end}",
+            "live_python.py",
+            ("gemini",),
+            GEMINI,
+            {"live": [TEXT, 13], "live_denied": Raises("InvalidStatus", speaks=False)},
+            where,
+        )
+        for end, where in BOTH
+    ),
+    Run(
+        "elevenlabs-deepgram-assemblyai-sockets",
+        "speech_sockets_python.py",
+        ("elevenlabs", "deepgram", "assemblyai-streaming"),
+        {
+            "ELEVENLABS_API_KEY": "{key_elevenlabs}",
+            "DEEPGRAM_API_KEY": "{key_deepgram}",
+            "ASSEMBLYAI_API_KEY": "{key_assemblyai-streaming}",
+        },
+        {
+            "elevenlabs": SPEECH,
+            "elevenlabs_denied": Raises("InvalidStatus", speaks=False),
+            "deepgram": HEARD,
+            "deepgram_denied": Raises("InvalidStatus", speaks=False),
+            "assemblyai": [HEARD],
+            "assemblyai_denied": Raises("RealTimeError", speaks=False),
+        },
+        args=("{elevenlabs}", "{deepgram}", "{assemblyai-streaming}"),
+    ),
+    Run(
+        "openai-genai-sockets-node",
+        "realtime_node.mjs",
+        ("openai", "gemini"),
+        {**OPENAI, **GEMINI},
+        {
+            "realtime": [TEXT, SPEECH, 16],
+            "realtime_denied": Raises("OpenAIRealtimeError", speaks=False),
+            "live": [TEXT, 13],
+        },
+        "node",
+    ),
     Run(
         "openai-node",
         "openai_node.cjs",

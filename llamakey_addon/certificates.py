@@ -1,0 +1,472 @@
+"""A certificate authority of this proxy's own, for clients that insist on TLS.
+
+`<data folder>/tls/` holds what `lmk tls` makes:
+
+    ca.pem       the authority's certificate: what clients trust
+    ca-key.pem   its key, 0600
+    cert.pem     the proxy's certificate with its chain
+    key.pem      its key, 0600
+    bundle.pem   the system's roots and ca.pem: for clients that take one file for all
+
+The authority can vouch for the proxy's own names and no others (name constraints, critical), so
+that whoever steals its key can pretend to be this proxy alone. On a client's machine the folder may
+hold ca.pem and bundle.pem alone. Every file is written beside and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from llamakey_addon.errors import LlamaKeyError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+OWN_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+"""By which programs on this machine reach the proxy."""
+
+_CA_DAYS: Final = 3650
+_DAYS: Final = 397
+"""Of a server's certificate: what the strictest clients take."""
+_RENEW_DAYS: Final = 30
+_CA_RENEW_DAYS: Final = _DAYS + _RENEW_DAYS
+"""The authority outlives what it vouches for."""
+_SYSTEM_ROOTS: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+class CertificateRefused(LlamaKeyError):
+    """A certificate can't be made or read; the message names the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the files are, whether they are there or not."""
+
+    folder: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def ca_key(self) -> Path:
+        return self.folder / "ca-key.pem"
+
+    @property
+    def cert(self) -> Path:
+        return self.folder / "cert.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "key.pem"
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle.pem"
+
+    @property
+    def serves(self) -> bool:
+        """Whether a proxy can speak TLS with what is here."""
+        return self.cert.is_file() and self.key.is_file()
+
+    @property
+    def trusts(self) -> bool:
+        """Whether a client can trust with what is here."""
+        return self.ca.is_file() and self.bundle.is_file()
+
+
+def place_in(data_folder: Path) -> Place:
+    return Place(data_folder / "tls")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a call of `ensure` found or made."""
+
+    names: tuple[str, ...]
+    expires: datetime
+    new_ca: bool
+    """Clients that trusted the one before have to trust this one."""
+    new_cert: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a certificate says."""
+
+    names: tuple[str, ...]
+    expires: datetime
+    issuer: str
+
+
+def ensure(place: Place, names: Iterable[str], now: datetime | None = None) -> Made:
+    """Make what is missing, near its end or of other names; the rest stays as it is.
+
+    Arguments:
+        names: host names and addresses by which clients reach the proxy.
+
+    Raises CertificateRefused.
+    """
+    now = now or datetime.now(UTC)
+    wanted = tuple(dict.fromkeys(names))
+    with _told(place.folder):
+        place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        authority = _authority(place, wanted, now)
+        if new_ca := authority is None:
+            authority = _new_authority(wanted, now)
+            _write(place.ca_key, _key_bytes(authority.key))
+            _write(place.ca, _cert_bytes(authority.cert))
+        known = None if new_ca else _server(place, authority, wanted, now)
+        new_cert = known is None
+        if known is None:
+            known, key = _issue(authority, wanted, now)
+            # the key first: a start between the two finds a pair that does not fit, and says so
+            _write(place.key, _key_bytes(key))
+            _write(place.cert, _cert_bytes(known) + _cert_bytes(authority.cert))
+        if new_ca or not place.bundle.is_file():
+            write_bundle(place)
+    return Made(_names(known), known.not_valid_after_utc, new_ca, new_cert)
+
+
+def renew(place: Place, now: datetime | None = None) -> Made | None:
+    """Make the proxy's certificate anew where it is near its end, for the names that it has.
+
+    None where only `lmk tls` can help: the authority is gone, or near its own end, and clients
+    would have to trust another. Raises CertificateRefused.
+    """
+    now = now or datetime.now(UTC)
+    names = facts(place.cert).names
+    with _told(place.folder):
+        if _authority(place, names, now) is None:
+            return None
+    return ensure(place, names, now)
+
+
+def trust(place: Place, ca: Path) -> Facts:
+    """On a client's machine: trust the authority in `ca`, another machine's ca.pem.
+
+    Raises CertificateRefused.
+    """
+    from cryptography import x509
+
+    if place.ca_key.exists():
+        raise CertificateRefused(
+            f"This machine has an authority of its own in {place.folder}, which a proxy uses here. "
+            "Name another data folder by LLAMAKEY_HOME to be a client of another proxy."
+        )
+    with _told(ca):
+        data = ca.read_bytes()
+        try:
+            cert = x509.load_pem_x509_certificate(data)
+            is_ca = cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except (ValueError, x509.ExtensionNotFound):
+            is_ca = False
+        if not is_ca or b"PRIVATE KEY" in data:
+            raise CertificateRefused(
+                f"{ca} is no authority's certificate. Take ca.pem as `lmk tls` names it on the "
+                "proxy's machine."
+            )
+    with _told(place.folder):
+        place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(place.ca, _cert_bytes(cert), mode=0o644)
+        write_bundle(place)
+    return Facts(_permitted(cert), cert.not_valid_after_utc, cert.issuer.rfc4514_string())
+
+
+def facts(cert: Path) -> Facts:
+    """What the first certificate in a PEM file says. Raises CertificateRefused."""
+    from cryptography import x509
+
+    with _told(cert):
+        found = x509.load_pem_x509_certificates(cert.read_bytes())[0]
+    return Facts(_names(found), found.not_valid_after_utc, found.issuer.rfc4514_string())
+
+
+def write_bundle(place: Place) -> None:
+    """The system's roots as they are now, and our authority."""
+    roots = system_roots(place.bundle)
+    ours = place.ca.read_bytes()
+    _write(place.bundle, roots.rstrip() + b"\n\n# LlamaKey's own\n" + ours, mode=0o644)
+
+
+def system_roots(but: Path | None = None) -> bytes:
+    """PEM of what this system trusts, or what SSL_CERT_FILE says; never the file `but`."""
+    named = ssl.get_default_verify_paths().cafile
+    for path in (named, *_SYSTEM_ROOTS):
+        if path and Path(path).is_file() and (but is None or not _same(Path(path), but)):
+            return Path(path).read_bytes()
+    context = ssl.create_default_context()  # Windows and macOS keep theirs elsewhere
+    found = context.get_ca_certs(binary_form=True)
+    if found:
+        return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode()
+    import certifi
+
+    return Path(certifi.where()).read_bytes()
+
+
+# --- the authority --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    cert: x509.Certificate
+    key: EllipticCurvePrivateKey
+
+
+def _authority(place: Place, names: tuple[str, ...], now: datetime) -> _Authority | None:
+    """The authority that is here, where it can vouch for these names for long enough."""
+    from cryptography import x509
+
+    if not (place.ca.is_file() and place.ca_key.is_file()):
+        return None
+    cert = x509.load_pem_x509_certificate(place.ca.read_bytes())
+    key = _read_key(place.ca_key)
+    if (
+        cert.not_valid_after_utc - now < timedelta(days=_CA_RENEW_DAYS)
+        or cert.public_key() != key.public_key()
+        or not set(names) <= set(_permitted(cert))
+    ):
+        return None
+    return _Authority(cert, key)
+
+
+def _new_authority(names: tuple[str, ...], now: datetime) -> _Authority:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The serial makes the name its own: clients that look issuers up by name keep them apart.
+    title = _title(f"LlamaKey authority {x509.random_serial_number():x}"[:40])
+    cert = (
+        _builder(title, title, key, now, _CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(
+            x509.NameConstraints([_constraint(name) for name in names], None), critical=True
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return _Authority(cert, key)
+
+
+def _server(
+    place: Place, authority: _Authority, names: tuple[str, ...], now: datetime
+) -> x509.Certificate | None:
+    """The proxy's certificate that is here, where it is still good."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    if not place.serves:
+        return None
+    cert = x509.load_pem_x509_certificates(place.cert.read_bytes())[0]
+    try:
+        cert.verify_directly_issued_by(authority.cert)
+    except (ValueError, TypeError, InvalidSignature):
+        return None
+    if (
+        cert.not_valid_after_utc - now < timedelta(days=_RENEW_DAYS)
+        or set(_names(cert)) != set(names)
+        or cert.public_key() != _read_key(place.key).public_key()
+    ):
+        return None
+    return cert
+
+
+def _issue(
+    authority: _Authority, names: tuple[str, ...], now: datetime
+) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    cert = (
+        _builder(_title("LlamaKey"), authority.cert.subject, key, now, _DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([_general(name) for name in names]), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
+            critical=False,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    return cert, key
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: EllipticCurvePrivateKey,
+    now: datetime,
+    days: int,
+) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))  # clocks differ
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _title(text: str) -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def _general(name: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _constraint(name: str) -> x509.GeneralName:
+    """A name as a constraint has it: an address is a network of one."""
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_network(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _names(cert: x509.Certificate) -> tuple[str, ...]:
+    from cryptography import x509
+
+    try:
+        found = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(name.value) for name in found)
+
+
+def _permitted(ca: x509.Certificate) -> tuple[str, ...]:
+    from cryptography import x509
+
+    try:
+        found = ca.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(
+        str(name.value.network_address)
+        if isinstance(name.value, ipaddress.IPv4Network | ipaddress.IPv6Network)
+        else str(name.value)
+        for name in found.permitted_subtrees or ()
+    )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _cert_bytes(cert: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return cert.public_bytes(Encoding.PEM)
+
+
+def _key_bytes(key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _read_key(path: Path) -> EllipticCurvePrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    key = load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise ValueError(f"{path.name} is no key that `lmk tls` made")
+    return key
+
+
+def _write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Beside, then in place of the old one."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CertificateRefused(
+            f"{error.filename or path} can't be used ({error.strerror or type(error).__name__}). "
+            "Give the data folder to this user, or name another by LLAMAKEY_HOME."
+        ) from None
+    except ValueError as error:
+        raise CertificateRefused(
+            f"A file in {path} is no certificate or key ({error}). Move it away, and run lmk tls."
+        ) from None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -58,22 +58,13 @@ _OUT_OF_CHAIN: Final = "its addon is not loaded (see the log)"
 
 class LlamaKey:
     """The addon. Without arguments it reads its settings when mitmproxy starts it; `lmk serve`
-    hands it what it has read already.
+    hands it the house that it has built already, and takes clients' connections itself.
     """
 
     name = "llamakey"
 
-    def __init__(
-        self,
-        settings: Settings | None = None,
-        keys: store.Store | None = None,
-        journal: Journal | None = None,
-    ) -> None:
-        self._given = (
-            None
-            if settings is None or keys is None or journal is None
-            else House(settings, keys, journal)
-        )
+    def __init__(self, house: House | None = None) -> None:
+        self._given = house
         self._tls: Any = None
         self._late = False
 
@@ -123,18 +114,9 @@ class LlamaKey:
         """Out of the chain: by a reload of the script, or because mitmproxy ends, which waits."""
         house = self.house
         if ctx.master.should_exit.is_set():
-            return asyncio.ensure_future(_end(house))
+            return asyncio.ensure_future(house.end())
         house.gate.shut = _OUT_OF_CHAIN
         return None
-
-    def reload(self, settings: Settings) -> None:
-        """Serve by these settings from the next request on."""
-        self.house.reload(settings)
-        ctx.options.update(tcp_timeout=max(ctx.options.tcp_timeout, _NEVER_S))
-
-    async def drain(self, timeout_s: float) -> int:
-        """Wait for running answers; how many did not end in time."""
-        return await self.house.drain(timeout_s)
 
     # ── connections ───────────────────────────────────────────────────────────────────────────
 
@@ -267,13 +249,6 @@ class LlamaKey:
         streams = None if handler is None else handler.transports.get(client)
         if streams is not None and streams.handler is not None:
             streams.handler.cancel("no request came")
-
-
-async def _end(house: House) -> None:
-    """Let running answers end, settle what does not, then close."""
-    if not house.gate.draining:  # `lmk serve` has done it already
-        await house.drain(house.settings.limits.drain_timeout_s)
-    house.close()
 
 
 def _guard_connection_hooks(master: Any) -> None:

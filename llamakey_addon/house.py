@@ -25,8 +25,9 @@ from llamakey_addon.road import Road
 from llamakey_addon.store import Store, StoreError
 from llamakey_addon.upstream import Pool
 
-type Watcher = Callable[[Ask, Road, Any], Look | None]
-"""Given a request, its road and the client connection: somebody who looks, or None."""
+type Watcher = Callable[[Ask, Road, Callable[[], Any]], Look | None]
+"""Given a request, its road, and what makes mitmproxy's view of the client's connection: somebody
+who looks, or None."""
 
 _LOOK_S: Final = 0.5
 
@@ -45,7 +46,7 @@ class House:
         self.watcher: Watcher | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._addresses: Counter[str] = Counter()
-        self._connections: dict[str, str] = {}
+        self._connections: dict[object, str] = {}
         self.silent: dict[str, asyncio.TimerHandle] = {}
         """By connection: when one that never sent a byte is closed."""
         self._empty: asyncio.Event | None = None
@@ -55,7 +56,7 @@ class House:
 
     # ── connections of clients ────────────────────────────────────────────────────────────────
 
-    def admit_connection(self, connection: str, address: str) -> str:
+    def admit_connection(self, connection: object, address: str) -> str:
         """Count a connection in; why not, or ""."""
         limits = self.settings.limits
         self._connections[connection] = address
@@ -69,7 +70,7 @@ class House:
             )
         return ""
 
-    def release_connection(self, connection: str) -> None:
+    def release_connection(self, connection: object) -> None:
         """Count it out, whether it was let in or not."""
         address = self._connections.pop(connection, None)
         if address is not None:
@@ -88,7 +89,7 @@ class House:
         if timer is not None:
             timer.cancel()
 
-    def watch(self, ask: Ask, road: Road, client: Any) -> Look | None:
+    def watch(self, ask: Ask, road: Road, client: Callable[[], Any]) -> Look | None:
         """Somebody who looks at this request, or None."""
         return None if self.watcher is None else self.watcher(ask, road, client)
 
@@ -174,6 +175,12 @@ class House:
                 async with asyncio.timeout_at(end_s):
                     await self._empty.wait()
         return len(self._roads)
+
+    async def end(self) -> None:
+        """Let running answers end, settle what does not, then close."""
+        if not self.gate.draining:  # `lmk serve` has done it already
+            await self.drain(self.settings.limits.drain_timeout_s)
+        self.close()
 
     def close(self) -> None:
         """End everything: roads settle what they carry, then connections are closed."""

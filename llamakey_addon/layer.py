@@ -13,30 +13,22 @@ from the client is paused on its transport, and the handler's own `drain_writers
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mitmproxy.proxy import commands, events, layer
 
-from llamakey_addon.journey import Ask, Recipe, Upstream
-from llamakey_addon.rim import Look
+from llamakey_addon.edge import ClientEdge, end_when_stuck, reset_at_close
 from llamakey_addon.road import Road
-from llamakey_addon.upstream import Wish
 
 if TYPE_CHECKING:
+    from mitmproxy.connection import Client
     from mitmproxy.proxy.context import Context
     from mitmproxy.proxy.server import ConnectionHandler
 
     from llamakey_addon.house import House
 
 _HIGH_WATER_BYTES = 64 * 1024
-_STUCK_S = 30.0
-_GLANCE_S = 0.2
-#: TCP states of Linux's TCP_INFO in which the other end has closed: CLOSE, CLOSE_WAIT.
-_LEFT = (7, 8)
 
 
 class Flush(events.Event):
@@ -47,33 +39,17 @@ async def _no_drain() -> None:
     """In place of the handler's own: see the module's docstring."""
 
 
-def _has_left(transport: asyncio.Transport) -> bool:
-    """Whether the client has closed its end; False where the system does not tell."""
-    if not hasattr(socket, "TCP_INFO"):
-        return False
-    try:
-        info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)
-    except OSError:
-        return True
-    return info[0] in _LEFT
-
-
-class RoadLayer(layer.Layer):
+class RoadLayer(ClientEdge, layer.Layer):
     """One client connection."""
 
     def __init__(self, context: Context, house: House, handler: ConnectionHandler) -> None:
-        super().__init__(context)
-        self._house = house
+        layer.Layer.__init__(self, context)
+        ClientEdge.__init__(self, house)
         self._handler = handler
-        self._wish: Wish | None = None
         self._out: list[commands.Command] = []
         self._inside = False
         self._flushing = False
-        self._reading_paused = False
-        self._glance: asyncio.TimerHandle | None = None
-        self._alarm: asyncio.TimerHandle | None = None
         self._drain: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
         handler.drain_writers = _no_drain  # type: ignore[method-assign]
         self.road = Road(self, house.gate, context.client.peername[0])
         house.enter(self.road)
@@ -126,114 +102,40 @@ class RoadLayer(layer.Layer):
             if data:
                 yield commands.SendData(self.context.client, bytes(data))
 
-    def _flush(self) -> None:
-        if self._inside or self._flushing:
-            return
-        self._flushing = True
-        # Runs at once (mitmproxy's tasks are eager) unless the handler is busy with an event.
-        self._house.spawn(self._handler.server_event(Flush()))
-
     def _gone(self) -> None:
-        self._house.leave(self.road)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        super()._gone()
         if self._drain is not None:
             self._drain.cancel()
-        if self._glance is not None:
-            self._glance.cancel()
 
     # ── the rim ───────────────────────────────────────────────────────────────────────────────
 
     def to_client(self, data: bytes) -> None:
         self._out.append(commands.SendData(self.context.client, data))
-        self._flush()
+
+    def flush(self) -> None:
+        if self._inside or self._flushing or not self._out:
+            return
+        self._flushing = True
+        # Runs at once (mitmproxy's tasks are eager) unless the handler is busy with an event.
+        self._house.spawn(self._handler.server_event(Flush()))
 
     def finish_client(self) -> None:
         self._out.append(commands.CloseTcpConnection(self.context.client, half_close=True))
-        self._flush()
 
     def close_client(self, *, reset: bool = False) -> None:
-        if reset and (transport := self._transport()) is not None:
-            # closed without the courtesy of an end: the client's next read fails
-            connection = transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport = self._transport()
+        if reset and transport is not None:
+            reset_at_close(transport)
         self._out.append(commands.CloseConnection(self.context.client))
         self._gone()
-        self._flush()
-        if (transport := self._transport()) is not None:
-            self._end_when_stuck(transport, transport.get_write_buffer_size())
+        self.flush()
+        if transport is not None:
+            end_when_stuck(transport.get_write_buffer_size, transport.abort)
 
-    def pause_client(self) -> None:
-        self._reading_paused = True
-        if (transport := self._transport()) is not None:
-            transport.pause_reading()
-        if self._glance is None:
-            self._glance = self._loop.call_later(_GLANCE_S, self._look_if_left)
-
-    def resume_client(self) -> None:
-        self._reading_paused = False
-        if (transport := self._transport()) is not None and not transport.is_closing():
-            transport.resume_reading()
-
-    def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
-        self._wish = Wish(self._house.pool)  # the one of now: a reload brings another
-        self._wish.open(
-            upstream,
-            self.road,
-            fresh=fresh,
-            opened=self.road.opened,
-            unopened=self.road.unopened,
-        )
-
-    def cancel_upstream(self) -> None:
-        if self._wish is not None:
-            self._wish.cancel()
-
-    def make_credential(self, recipe: Recipe) -> None:
-        self._house.vault.want(recipe, self.road.credited, self.road.uncredited)
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def wake_at(self, when_s: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = self._loop.call_later(max(0.0, when_s - time.monotonic()), self._tick)
-
-    def soon(self) -> None:
-        self._loop.call_soon(self.road.go_on)
-
-    def watch(self, ask: Ask) -> Look | None:
-        return self._house.watch(ask, self.road, self.context.client)
-
-    def _end_when_stuck(self, transport: asyncio.Transport, before: int) -> None:
-        """A closed transport waits for its last bytes to leave, but not for ever."""
-        if before:
-            self._loop.call_later(_STUCK_S, self._look_if_stuck, transport, before)
-
-    def _look_if_stuck(self, transport: asyncio.Transport, before: int) -> None:
-        now = transport.get_write_buffer_size()
-        if now >= before:
-            transport.abort()
-        else:
-            self._end_when_stuck(transport, now)
-
-    def _look_if_left(self) -> None:
-        """Nothing is read from a client while it is paused, not even its end: ask the system."""
-        self._glance = None
-        if not self._reading_paused or self.road.closed:
-            return
-        transport = self._transport()
-        if transport is None or _has_left(transport):
-            self.road.client_closed()
-        else:
-            self._glance = self._loop.call_later(_GLANCE_S, self._look_if_left)
+    def client(self) -> Client:
+        return self.context.client
 
     # ── pressure ──────────────────────────────────────────────────────────────────────────────
-
-    def _tick(self) -> None:
-        self._alarm = None
-        self.road.tick()
 
     def _transport(self) -> asyncio.Transport | None:
         io = self._handler.transports.get(self.context.client)

@@ -67,6 +67,9 @@ class Rim(Protocol):
     """What is around a road: sockets, timers, and those who look."""
 
     def to_client(self, data: bytes) -> None: ...
+    def flush(self) -> None:
+        """A step of the road is over: what it had for the client may leave, in one piece."""
+
     def pause_client(self) -> None: ...
     def resume_client(self) -> None: ...
     def finish_client(self) -> None:

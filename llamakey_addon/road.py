@@ -82,12 +82,17 @@ def _guarded[**P](
         if self.closed:
             self._too_late(*args)
             return
+        self._depth += 1
         try:
             step(self, *args, **kwargs)
             self._walk()
             self._flow()
         except BaseException as error:
             self._broke(error)
+        finally:
+            self._depth -= 1
+        if not self._depth:
+            self._let_go()
 
     return guard
 
@@ -112,6 +117,7 @@ class Road:
         self._link_full = False
         self._lingered = 0
         self._walking = False
+        self._depth = 0
         self._deadline_s = 0.0
         self._alarm_s = _NEVER_S
         self._expect(gate.limits.head_timeout_s)
@@ -1024,6 +1030,15 @@ class Road:
                 usage = Usage(status, x.up, x.down, x.first_byte_s, total_s, "failed")
                 self._gate.salvage(worse, x.ask, x.visit, usage)
             self._close()
+
+    def _let_go(self) -> None:
+        """The step is over: what was written in it may leave."""
+        try:
+            self._rim.flush()
+        except BaseException as error:
+            self._gate.alarm(error)
+            if not self.closed:
+                self._leave("failed")
 
     def _too_late(self, *args: object) -> None:
         """A connection that comes after the client has left goes back as it came."""

@@ -97,6 +97,9 @@ class Rim:
         assert data
         self.out += data
 
+    def flush(self) -> None:
+        pass
+
     def pause_client(self) -> None:
         self._paused = True
 

@@ -91,11 +91,12 @@ def test_200_mb_up(shared_proxy: Start, framing: str) -> None:
     assert growth.mib < 64
 
 
+@pytest.mark.parametrize("mode", ["lmk", "mitmdump"])
 def test_a_reader_that_stands_still_holds_the_provider_back(
-    shared_proxy: Start, world: World
+    shared_proxy: Start, world: World, mode: Mode
 ) -> None:
     """The proxy does not fill up with what its client does not take."""
-    proxy = shared_proxy()
+    proxy = shared_proxy(mode)
     warm_up(proxy)
     growth = Growth(proxy)
     since = world.mark()

@@ -13,7 +13,7 @@ import trustme
 
 from llamakey_addon.house import House
 from tests.conftest import Start
-from tests.harness import Proxy
+from tests.harness import Mode, Proxy
 from tests.roadside import make_bench
 
 CHAT = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}]})
@@ -35,9 +35,10 @@ def files(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> di
     return {"cert": str(cert), "key": str(key)}
 
 
-@pytest.fixture
-def tls_proxy(files: dict[str, str], shared_proxy: Start) -> Proxy:
-    return shared_proxy(config={"tls": files})
+@pytest.fixture(params=["lmk", "mitmdump"])
+def tls_proxy(request: pytest.FixtureRequest, files: dict[str, str], shared_proxy: Start) -> Proxy:
+    mode: Mode = request.param
+    return shared_proxy(mode, config={"tls": files})
 
 
 def trusting(authority: trustme.CA, *protocols: str) -> ssl.SSLContext:

@@ -12,6 +12,9 @@ from pathlib import Path
 from llamakey_addon.config import Listen
 from llamakey_addon.errors import LlamaKeyError
 
+#: Connections that wait to be accepted. asyncio's 100 makes clients of a burst wait a second, until
+#: they ask again.
+BACKLOG = 4096
 _LISTENING = "0A"  # TCP_LISTEN, as /proc/net/tcp writes it
 
 
@@ -24,13 +27,28 @@ def claim(listen: Listen) -> int:
 
     Raises PortTaken.
     """
+    sockets = listening(listen)
+    port: int = sockets[0].getsockname()[1]
+    for each in sockets:
+        each.close()
+    return port
+
+
+def listening(listen: Listen) -> list[socket.socket]:
+    """Sockets that listen there, one a family, on the same port; who connects waits from now on.
+
+    Raises PortTaken.
+    """
     try:
-        return _try(listen)
+        with contextlib.ExitStack() as stack:
+            sockets = _open(listen, stack)
+            stack.pop_all()
+            return sockets
     except OSError as error:
         raise PortTaken(_explain(listen, error)) from None
 
 
-def _try(listen: Listen) -> int:
+def _open(listen: Listen, stack: contextlib.ExitStack) -> list[socket.socket]:
     port = listen.port
     try:
         found = socket.getaddrinfo(
@@ -38,32 +56,32 @@ def _try(listen: Listen) -> int:
         )
     except socket.gaierror as error:
         raise OSError(errno.EADDRNOTAVAIL, f"{listen.host}: {error.strerror}") from None
-    bound = False
-    with contextlib.ExitStack() as stack:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            try:
-                sock = stack.enter_context(socket.socket(family, kind, protocol))
-            except OSError:
-                continue  # a family that this machine has not
-            if os.name == "posix":
-                # As asyncio does: connections that have just ended don't hold the port.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind((address[0], port, *address[2:]))
-                sock.listen(1)
-            except OSError as error:
-                # asyncio too goes on without an address of a family that is switched off.
-                if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
-                    continue
-                raise
-            bound = True
-            # The same free port for every family.
-            port = port or sock.getsockname()[1]
-    if not bound:
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        try:
+            sock = stack.enter_context(socket.socket(family, kind, protocol))
+        except OSError:
+            continue  # a family that this machine has not
+        if os.name == "posix":
+            # Connections that have just ended don't hold the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind((address[0], port, *address[2:]))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            # An address of a family that is switched off.
+            if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
+                sock.close()
+                continue
+            raise
+        sockets.append(sock)
+        # The same free port for every family.
+        port = port or sock.getsockname()[1]
+    if not sockets:
         raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    return port
+    return sockets
 
 
 def _explain(listen: Listen, error: OSError) -> str:

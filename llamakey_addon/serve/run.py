@@ -7,26 +7,28 @@ is wrong to standard error.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from llamakey_addon.config import Settings, yamlfile
 from llamakey_addon.config.addresses import is_loopback, is_wildcard
 from llamakey_addon.errors import ConfigError, LlamaKeyError
+from llamakey_addon.house import House
 from llamakey_addon.journal import Journal
 from llamakey_addon.journey import Provider
 from llamakey_addon.serve import envfile, localkey, openfiles, ports, show
+from llamakey_addon.serve.door import Door, server_tls
 from llamakey_addon.serve.localkey import FileRefused, LocalKey
+from llamakey_addon.serve.log import ToJournal
 from llamakey_addon.store import Store, open_store
-
-if TYPE_CHECKING:
-    from llamakey_addon.serve.master import LmkMaster
 
 #: Between two looks at config.yaml.
 _LOOK_S: Final = 1.0
@@ -59,11 +61,13 @@ def serve(wishes: Wishes) -> int:
     Raises LlamaKeyError when nothing could be started: ConfigError with every fault, PortTaken.
     """
     settings = Settings.load(wishes.config, os.environ, listen=wishes.listen)
-    port = ports.claim(settings.listen)
-    if port != settings.listen.port:  # 0: the system has chosen
-        chosen = f"{_bracketed(settings.listen.host)}:{port}"
-        settings = Settings.load(wishes.config, os.environ, listen=chosen)
-    with open_store(settings.data_folder) as store:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(each) for each in ports.listening(settings.listen)]
+        port = sockets[0].getsockname()[1]
+        if port != settings.listen.port:  # 0: the system has chosen
+            chosen = f"{_bracketed(settings.listen.host)}:{port}"
+            settings = Settings.load(wishes.config, os.environ, listen=chosen)
+        store = stack.enter_context(open_store(settings.data_folder))
         for warning in settings.warnings:
             show.warning(str(warning), sys.stderr)
         if lack := openfiles.make_room(settings.limits):
@@ -71,7 +75,8 @@ def serve(wishes: Wishes) -> int:
         _introduce(settings, store, wishes.env_file)
         journal = Journal(settings)
         try:
-            return asyncio.run(_Serving(wishes, settings, store, journal).run())
+            house = House(settings, store, journal)
+            return asyncio.run(_Serving(wishes, house, journal, sockets).run())
         finally:
             journal.close()
 
@@ -151,54 +156,74 @@ def _nothing_ready(providers: Iterable[Provider]) -> str:
 class _Serving:
     """One process that serves: its master, its signals, its reloads."""
 
-    def __init__(self, wishes: Wishes, settings: Settings, store: Store, journal: Journal) -> None:
+    def __init__(
+        self, wishes: Wishes, house: House, journal: Journal, sockets: Sequence[socket.socket]
+    ) -> None:
         self._wishes = wishes
-        self._settings = settings
-        self._store = store
+        self._house = house
         self._journal = journal
-        self._master: LmkMaster | None = None
+        settings = house.settings
+        tls = None if settings.tls is None else server_tls(settings.tls)
+        self._door = Door(house, sockets, tls)
+        self._log = ToJournal(journal, house.gate.scrub, {0: 30, 1: 20}.get(wishes.verbosity, 10))
         self._written_listen = _written_listen(settings.path)
         self._signals = 0
+        self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
 
     async def run(self) -> int:
+        self._log.install()
+        try:
+            self._listen_to_signals()
+            if self._wishes.web or self._wishes.scripts:
+                await self._run_beside_mitmproxy()
+            else:
+                await self._open()
+                await self._stopped.wait()
+                await self._house.end()
+        finally:
+            self._door.shut()
+            for task in self._tasks:
+                task.cancel()
+            self._log.uninstall()
+        if not self._started:
+            raise StartFailed("\n".join(["The proxy did not start.", *self._log.failures]))
+        self._journal.note("stopped")
+        return 0
+
+    async def _run_beside_mitmproxy(self) -> None:
         from mitmproxy.exceptions import OptionsError
 
         from llamakey_addon.serve.master import LmkMaster
 
-        master = self._master = LmkMaster(
-            self._settings,
-            self._store,
-            self._journal,
-            scripts=self._wishes.scripts,
-            started=self._announce,
-            level={0: 30, 1: 20}.get(self._wishes.verbosity, 10),
-        )
+        master = LmkMaster(self._house, self._log, scripts=self._wishes.scripts, started=self._open)
         beside: list[object] = []
         if self._wishes.web:
             from llamakey_addon.view.web import Web
 
-            beside = Web(master, self._settings).addons
+            beside = Web(master, self._house.settings).addons
         try:
             master.begin(beside)
         except OptionsError as error:
             raise StartFailed(str(error)) from None
-        self._listen_to_signals()
-        await master.run()
-        for task in self._tasks:
-            task.cancel()
-        if not self._started:
-            raise StartFailed("\n".join(["The proxy did not start.", *master.failures]))
-        self._journal.note("stopped")
-        return 0
+        self._door.greeter = master.greeter
+        running = asyncio.ensure_future(master.run())
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        master.stop()
+        await running
 
-    def _announce(self) -> None:
+    async def _open(self) -> None:
+        await self._door.open()
+        self._log.starting = False
         self._started = True
-        ready = sum(provider.ready for provider in self._settings.providers.values())
+        settings = self._house.settings
+        ready = sum(provider.ready for provider in settings.providers.values())
         show.heading(
-            f"Serving {ready} of {len(self._settings.providers)} providers "
-            f"on {local_url(self._settings)} (Ctrl-C stops)",
+            f"Serving {ready} of {len(settings.providers)} providers "
+            f"on {local_url(settings)} (Ctrl-C stops)",
             sys.stdout,
         )
         sys.stdout.flush()
@@ -225,39 +250,37 @@ class _Serving:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
     def _stop(self) -> None:
-        assert self._master is not None
         self._signals += 1
         if self._signals == 1:
             self._spawn(self._drain())
         elif self._signals == 2:
-            self._master.stop()
+            self._stopped.set()
         else:
             os._exit(130)
 
     async def _drain(self) -> None:
-        """Let running answers end, then stop."""
-        master = self._master
-        assert master is not None
+        """Take no new connections, let running answers end, then stop."""
+        house = self._house
         if self._started:
-            limit_s = self._settings.limits.drain_timeout_s
-            running = len(master.llamakey.house.roads)
-            if running:
+            self._door.shut()
+            limit_s = house.settings.limits.drain_timeout_s
+            if house.roads:
                 self._journal.note(
                     f"stopping: waiting up to {limit_s:.0f} s for running requests "
                     "(Ctrl-C again to stop at once)"
                 )
-            left = await master.llamakey.drain(limit_s)
+            left = await house.drain(limit_s)
             if left:
                 self._journal.note(
                     f"{left} connections did not end within {limit_s:.0f} s: they are cut"
                 )
-        master.stop()
+        self._stopped.set()
 
     # --- reloads
 
     async def _watch(self) -> None:
         """Reload when config.yaml has changed and stands still again."""
-        path = self._settings.path or Path("config.yaml")
+        path = self._house.settings.path or Path("config.yaml")
         known = seen = _fingerprint(path)
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -270,8 +293,9 @@ class _Serving:
 
     async def _reload(self, why: str) -> None:
         """Load the settings anew; what is faulty changes nothing."""
-        self._journal.reopen()
-        current = self._settings
+        journal = self._journal
+        journal.reopen()
+        current = self._house.settings
         path = current.path or self._wishes.config
         listen = str(current.listen)
         try:
@@ -279,24 +303,20 @@ class _Serving:
             new = await asyncio.to_thread(Settings.load, path, os.environ, listen=listen)
         except ConfigError as error:
             faults = "\n".join(str(fault) for fault in error.faults)
-            self._journal.note(
-                f"{why}: not taken, the proxy goes on with the settings it has.\n{faults}"
-            )
+            journal.note(f"{why}: not taken, the proxy goes on with the settings it has.\n{faults}")
             return
-        assert self._master is not None
         for warning in new.warnings:
             if warning not in current.warnings:
-                self._journal.note(f"warning: {warning}")
+                journal.note(f"warning: {warning}")
         fixed = [name for name in _FIXED if getattr(new, name) != getattr(current, name)]
         if (written := _written_listen(path)) != self._written_listen:
             self._written_listen = written
             fixed.append("listen")
-        self._master.llamakey.reload(new)
-        self._journal.reload(new)
-        self._settings = new
-        self._journal.note(f"{why}: {_difference(current, new)}")
+        self._house.reload(new)
+        journal.reload(new)
+        journal.note(f"{why}: {_difference(current, new)}")
         if fixed:
-            self._journal.note(f"{', '.join(fixed)}: changed, and taken at the next start")
+            journal.note(f"{', '.join(fixed)}: changed, and taken at the next start")
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -33,15 +33,16 @@ async def fire(master: Master, hook: hooks.Hook, flow: Flow) -> BaseException | 
     Returns the first thing that a handler raised, or None. Raises nothing but the cancellation of
     the task that it runs in.
     """
-    first = await _call_all(master, hook)
-    return first or await _call_all(master, hooks.UpdateHook([flow]))
+    first = await call_all(master, hook)
+    return first or await call_all(master, hooks.UpdateHook([flow]))
 
 
-async def _call_all(master: Master, hook: hooks.Hook) -> BaseException | None:
+async def call_all(master: Master, hook: hooks.Hook, *, but: object = None) -> BaseException | None:
+    """Call `hook` on every addon, except `but`. Returns and raises as `fire`."""
     first: BaseException | None = None
     args = hook.args()
     for addon in list(traverse(master.addons.chain)):
-        if isinstance(addon, DisableH2C):
+        if isinstance(addon, DisableH2C) or addon is but:
             # It takes Connection and Upgrade out of flows; the road drops them, with what they name
             continue
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llamakey_addon.gate import HEALTH_PATH
@@ -32,12 +33,12 @@ class _Watch:
         self._ids: list[int] = []
         self._wanted = False
 
-    def __call__(self, ask: Ask, road: Road, client: Any) -> Look | None:
+    def __call__(self, ask: Ask, road: Road, client: Callable[[], Any]) -> Look | None:
         if not self._somebody() or ask.target == HEALTH_PATH:
             return None
         from llamakey_addon.view.showing import Showing  # mitmproxy's HTTP: only for those who look
 
-        return Showing(self._master, self._house, road, ask, client)
+        return Showing(self._master, self._house, road, ask, client())
 
     def _somebody(self) -> bool:
         addons = self._master.addons.lookup.values()

@@ -17,11 +17,11 @@ from mitmproxy import command, ctx, flow, hooks, http
 from mitmproxy.addons.clientplayback import ClientPlayback
 from mitmproxy.utils import asyncio_utils
 
+from llamakey_addon.edge import RoadEdge
 from llamakey_addon.errors import Denied
-from llamakey_addon.journey import Ask, Headers, Recipe, Upstream
+from llamakey_addon.journey import Ask, Headers
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
-from llamakey_addon.upstream import Wish
 from llamakey_addon.view.cover import reread
 from llamakey_addon.view.roadflow import RoadFlow
 from llamakey_addon.view.showing import Showing
@@ -125,17 +125,14 @@ class FrontDoorPlayback(ClientPlayback):
         return self.check(each) or ""
 
 
-class _Rim:
+class _Rim(RoadEdge):
     """What is around the road of one replay: an upstream, and no client."""
 
     def __init__(self, house: House, shown: RoadFlow) -> None:
-        self._house = house
+        super().__init__(house)
         self._flow = shown
-        self._loop = asyncio.get_running_loop()
-        self._wish: Wish | None = None
-        self._alarm: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
-        self._road = Road(self, house.gate, shown.client_conn.peername[0])
+        self.road = Road(self, house.gate, shown.client_conn.peername[0])
 
     async def run(self) -> None:
         """Until its answer has ended."""
@@ -146,9 +143,9 @@ class _Rim:
         look: Showing | None = None
         try:
             ask, content = _ask(each, self._house)
-            look = Showing(ctx.master, self._house, self._road, ask, each.client_conn, each)
-            self._house.enter(self._road)
-            self._road.replay(ask, content, look)
+            look = Showing(ctx.master, self._house, self.road, ask, each.client_conn, each)
+            self._house.enter(self.road)
+            self.road.replay(ask, content, look)
             await self._over.wait()
             await look.finish()
         except Denied as denied:
@@ -157,20 +154,21 @@ class _Rim:
             ctx.master.addons.trigger(hooks.UpdateHook([each]))
         finally:
             each.live = False
-            if not self._road.closed:
-                self._road.end("the replay ended")
+            if not self.road.closed:
+                self.road.end("the replay ended")
             self._gone()
 
     def _gone(self) -> None:
-        self._house.leave(self._road)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        super()._gone()
         self._over.set()
 
     # ── the rim ───────────────────────────────────────────────────────────────────────────────
 
     def to_client(self, data: bytes) -> None:
         pass  # the flow has it
+
+    def flush(self) -> None:
+        pass
 
     def pause_client(self) -> None:
         pass
@@ -183,35 +181,6 @@ class _Rim:
 
     def close_client(self, *, reset: bool = False) -> None:
         self._gone()
-
-    def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
-        self._wish = Wish(self._house.pool)
-        self._wish.open(
-            upstream,
-            self._road,
-            fresh=fresh,
-            opened=self._road.opened,
-            unopened=self._road.unopened,
-        )
-
-    def make_credential(self, recipe: Recipe) -> None:
-        self._house.vault.want(recipe, self._road.credited, self._road.uncredited)
-
-    def soon(self) -> None:
-        asyncio.get_running_loop().call_soon(self._road.go_on)
-
-    def cancel_upstream(self) -> None:
-        if self._wish is not None:
-            self._wish.cancel()
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def wake_at(self, when_s: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        delay_s = max(0.0, when_s - time.monotonic())
-        self._alarm = self._loop.call_later(delay_s, lambda: self._road.tick())
 
     def watch(self, ask: Ask) -> Look | None:
         return None  # it looks already

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import Start
-from tests.harness import Proxy
+from tests.harness import Mode, Proxy
 
 SABOTEUR = Path(__file__).with_name("saboteur.py")
 
@@ -62,13 +62,13 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="lmk-sab-")
 
 
 def start_with_saboteur(
-    start: Start, mode: str = "mitmdump", config: Mapping[str, Any] | None = None
+    start: Start, mode: Mode = "mitmdump", config: Mapping[str, Any] | None = None
 ) -> tuple[Proxy, Saboteur]:
-    """A mitmdump (or mitmweb) with LlamaKey, and the saboteur loaded behind it."""
+    """A proxy, and the saboteur loaded beside LlamaKey."""
     # a path of a unix socket is short; one for each worker and mode
     path = f"{_FOLDER.name}/{mode}"
     proxy = start(
-        "mitmweb" if mode == "mitmweb" else "mitmdump",
+        mode,
         config=config,
         env={"SABOTEUR": path},
         args=("-s", str(SABOTEUR)),

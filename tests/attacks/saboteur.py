@@ -14,8 +14,10 @@ and answers each with `{"ok": …}` or `{"error": "…"}`.
 import asyncio
 import functools
 import importlib
+import inspect
 import json
 import os
+from collections.abc import Callable
 
 from mitmproxy import ctx
 
@@ -26,7 +28,7 @@ KINDS = {
     "CancelledError": asyncio.CancelledError,
     "SystemExit": SystemExit,
 }
-BROKEN: list[tuple[object, str, object]] = []
+BROKEN: list[Callable[[], None]] = []
 
 
 def break_(where, kind, times, secret):
@@ -36,13 +38,20 @@ def break_(where, kind, times, secret):
     *parents, name = path.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
-    whole = owner.__dict__[name]
+    whole = inspect.getattr_static(owner, name)
+    inherited = name not in owner.__dict__
     left = [times]
+
+    def mend():
+        if not inherited:
+            setattr(owner, name, whole)
+        elif name in owner.__dict__:
+            delattr(owner, name)
 
     def fail():
         left[0] -= 1
         if left[0] == 0:
-            setattr(owner, name, whole)
+            mend()
         key = os.environ["OPENAI_API_KEY"] if secret else "no key"
         raise KINDS[kind](f"sabotage of {where} with {key}")
 
@@ -58,7 +67,7 @@ def break_(where, kind, times, secret):
         def broken(*args, **kwargs):
             fail()
 
-    BROKEN.append((owner, name, whole))
+    BROKEN.append(mend)
     setattr(owner, name, broken)
     return "broken"
 
@@ -68,7 +77,7 @@ def obey(order):
         return break_(order["break"], order["kind"], order["times"], order["secret"])
     if "mend" in order:
         while BROKEN:
-            setattr(*BROKEN.pop())
+            BROKEN.pop()()
         return "mended"
     if "set" in order:
         ctx.options.update(**order["set"])

@@ -14,7 +14,7 @@ from tests.attacks.sabotage import Saboteur, start_with_saboteur
 from tests.client import Answer, Closed
 from tests.conftest import Start
 from tests.fakes import Request, World
-from tests.harness import _ticks
+from tests.harness import Mode, _ticks
 
 # mitmdump prints flows, so a body that fits into one is read before it is judged
 CONFIG = {**LIMITS, "view": {"body_bytes": 1000}}
@@ -33,15 +33,19 @@ BEFORE = [
     "llamakey_addon.gate:Gate.depart",
     "llamakey_addon.road:Road._depart",
     "llamakey_addon.road:Road._send",
-    "llamakey_addon.layer:RoadLayer.open_upstream",
-    "llamakey_addon.layer:RoadLayer.now",
-    "llamakey_addon.layer:RoadLayer.watch",
     "llamakey_addon.house:House.watch",
     "llamakey_addon.upstream:Wish.open",
     "llamakey_addon.upstream:Pool.take",
     "llamakey_addon.http1:write_request_head",
 ]
 """Stages up to the sending."""
+
+RIMS: list[tuple[Mode, str]] = [
+    ("mitmdump", "llamakey_addon.layer:RoadLayer"),
+    ("lmk", "llamakey_addon.serve.client:ClientConnection"),
+]
+"""What is around the road in each launch."""
+RIM = ["open_upstream", "now", "watch"]
 
 AFTER = [
     "llamakey_addon.http1:parse_answer_head",
@@ -64,9 +68,15 @@ BOOK = [
 
 
 @pytest.fixture
-def inside(shared_proxy: Start, world: World) -> Iterator[tuple[Door, Saboteur]]:
-    """A proxy that is broken from inside; afterwards it serves as ever."""
-    proxy, saboteur = start_with_saboteur(shared_proxy, config=CONFIG)
+def inside(
+    request: pytest.FixtureRequest, shared_proxy: Start, world: World
+) -> Iterator[tuple[Door, Saboteur]]:
+    """A proxy that is broken from inside; afterwards it serves as ever.
+
+    mitmdump, or the launch that the test asks for.
+    """
+    mode: Mode = getattr(request, "param", "mitmdump")
+    proxy, saboteur = start_with_saboteur(shared_proxy, mode, config=CONFIG)
     door = open_door(proxy, world)
     yield door, saboteur
     door.seen()
@@ -100,7 +110,12 @@ def post(door: Door, tag: str = "") -> Answer | None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stage", BEFORE)
+@pytest.mark.parametrize(
+    ("inside", "stage"),
+    [("mitmdump", stage) for stage in BEFORE]
+    + [(mode, f"{rim}.{name}") for mode, rim in RIMS for name in RIM],
+    indirect=["inside"],
+)
 def test_a_stage_before_sending(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
     door, saboteur = inside
     tag = f"tag-{next(TAGS)}"
@@ -189,14 +204,17 @@ def test_a_refusal(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "hook",
+    ("inside", "hook"),
     [
-        "llamakey_addon.addon:LlamaKey._choose",
-        "llamakey_addon.house:House.heard",
-        "llamakey_addon.layer:RoadLayer.__init__",
-        "llamakey_addon.road:Road.__init__",
-        "llamakey_addon.layer:RoadLayer.to_client",
+        ("mitmdump", "llamakey_addon.addon:LlamaKey._choose"),
+        ("mitmdump", "llamakey_addon.house:House.heard"),
+        ("lmk", "llamakey_addon.serve.door:Door.enter"),
+        ("lmk", "llamakey_addon.serve.door:Door.greet"),
+        ("lmk", "llamakey_addon.house:House.admit_connection"),
+        *((mode, "llamakey_addon.road:Road.__init__") for mode, _ in RIMS),
+        *((mode, f"{rim}.{n}") for mode, rim in RIMS for n in ("__init__", "to_client", "flush")),
     ],
+    indirect=["inside"],
 )
 def test_hooks_of_connections(inside: tuple[Door, Saboteur], hook: str, kind: str) -> None:
     """No road behind a connection: then there is nothing behind it, and the process goes on."""
@@ -205,7 +223,7 @@ def test_hooks_of_connections(inside: tuple[Door, Saboteur], hook: str, kind: st
         answer = post(door)
     seen = door.seen()
     assert answer is None or answer.status in (500, 502)
-    if "to_client" not in hook:  # which is first called with the answer
+    if "to_client" not in hook and "flush" not in hook:  # first called with the answer
         assert seen == []
         door.assert_untouched()
 

@@ -97,15 +97,15 @@ def test_gzip_answers_are_passed_on(lmk_door: Door) -> None:
     lmk_door.seen()
 
 
-def test_half_closed_clients_and_resets_harm_nobody(lmk_door: Door) -> None:
+def test_half_closed_clients_and_resets_harm_nobody(door: Door) -> None:
     for _ in range(20):
-        with lmk_door.wire() as wire:
-            wire.send(lmk_door.head("GET /anthropic/odd/json"))
+        with door.wire() as wire:
+            wire.send(door.head("GET /anthropic/odd/json"))
             wire._socket.shutdown(socket.SHUT_WR)
             wire.rest()
-        with lmk_door.wire() as wire:
-            wire.send(lmk_door.head("GET /anthropic/odd/json")[:-1])
+        with door.wire() as wire:
+            wire.send(door.head("GET /anthropic/odd/json")[:-1])
             linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
             wire._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    lmk_door.seen()
-    lmk_door.assert_still_serves_soon()
+    door.seen()
+    door.assert_still_serves_soon()

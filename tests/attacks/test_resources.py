@@ -199,22 +199,22 @@ def until_it_reads_no_more(door: Door) -> None:
     raise TimeoutError("it reads on and on")
 
 
-def test_a_large_answer_to_a_client_that_does_not_read(lmk_door: Door) -> None:
-    with watched(lmk_door), lmk_door.wire() as wire:
-        wire.send(lmk_door.head(f"GET /anthropic/odd/download?bytes={300 * MIB}"))
+def test_a_large_answer_to_a_client_that_does_not_read(door: Door) -> None:
+    with watched(door), door.wire() as wire:
+        wire.send(door.head(f"GET /anthropic/odd/download?bytes={300 * MIB}"))
         wire.until(b"\r\n\r\n")
-        until_it_reads_no_more(lmk_door)  # it has filled what buffers there are
-    lmk_door.seen()
+        until_it_reads_no_more(door)  # it has filled what buffers there are
+    door.seen()
 
 
-def test_requests_sent_ahead_are_bounded(lmk_door: Door) -> None:
+def test_requests_sent_ahead_are_bounded(door: Door) -> None:
     """A client that asks, and never reads."""
     gate = f"ahead-{time.monotonic_ns()}"
-    with watched(lmk_door), lmk_door.wire() as wire:
+    with watched(door), door.wire() as wire:
         wire._socket.settimeout(2)
         # the last of its connection, so that nothing of what waits is sent once it is answered
         first = f"GET /anthropic/odd/hang?gate={gate}"
-        wire.send(lmk_door.head(first, "Connection: close"))
-        assert pour(wire, lmk_door.head("GET /anthropic/odd/json") * 1000, 100 * MIB) < 50 * MIB
-    lmk_door.world.gate(gate).open()
-    lmk_door.seen()
+        wire.send(door.head(first, "Connection: close"))
+        assert pour(wire, door.head("GET /anthropic/odd/json") * 1000, 100 * MIB) < 50 * MIB
+    door.world.gate(gate).open()
+    door.seen()

@@ -1,0 +1,147 @@
+"""The road on a socket of our own: one client connection of `lmk serve`, an `asyncio.Protocol`.
+
+What `layer.py` does in mitmproxy, without its events, commands and tasks between the socket and the
+road: bytes come in by `data_received`, and leave in one write at the end of each step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from llamakey_addon.edge import ClientEdge, end_when_stuck, reset_at_close
+from llamakey_addon.road import Road
+
+if TYPE_CHECKING:
+    from llamakey_addon.serve.door import Door
+
+_HIGH_WATER_BYTES: Final = 64 * 1024
+
+
+class ClientConnection(ClientEdge, asyncio.Protocol):
+    """One client connection.
+
+    Arguments:
+        below: the socket's own transport, where TLS stands between it and the road.
+    """
+
+    def __init__(self, door: Door, below: asyncio.Transport | None = None) -> None:
+        super().__init__(door.house)
+        self._door = door
+        self._below = below
+        self._below_ended = False
+        self._socket: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._early = b""
+        self._shown: Any = None
+
+    # ── asyncio's side ────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        try:
+            peer = transport.get_extra_info("peername")
+            if self._below is None and not self._door.enter(self, peer):
+                transport.abort()
+                return
+            transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
+            self.road = Road(self, self._house.gate, peer[0])
+            self._house.enter(self.road)
+            self._socket = transport
+            self._door.greet(self, transport)
+            if self._early:  # TLS hands on what came with its last handshake message
+                early, self._early = self._early, b""
+                self.road.client_data(early)
+        except BaseException as error:
+            self._house.gate.alarm(error)
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._socket is not None:
+            self.road.client_data(data)
+        elif self._below is not None:
+            self._early += data
+
+    def eof_received(self) -> bool:
+        if self._socket is not None:
+            self.road.client_closed()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        transport, self._socket = self._socket, None
+        self._door.leave(self if self._below is None else self._below)
+        if transport is not None:
+            self.road.client_closed()
+            self._gone()
+            self._door.part(self._shown)
+
+    def pause_writing(self) -> None:
+        if self._socket is not None:
+            self.road.client_writable(False)
+
+    def resume_writing(self) -> None:
+        if self._socket is not None:
+            self.road.client_writable(True)
+
+    # ── the rim ───────────────────────────────────────────────────────────────────────────────
+
+    def to_client(self, data: bytes) -> None:
+        self._out.append(data)
+
+    def flush(self) -> None:
+        out = self._out
+        if out:
+            self._out = []
+            if self._socket is not None:
+                self._socket.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def finish_client(self) -> None:
+        self.flush()
+        transport, below = self._socket, self._below
+        if transport is None or transport.is_closing():
+            return
+        if below is None:
+            transport.write_eof()
+        elif not transport.get_write_buffer_size():
+            # asyncio's TLS can't end one side alone: end TCP's, as mitmproxy does
+            below.write_eof()
+            self._below_ended = True
+
+    def close_client(self, *, reset: bool = False) -> None:
+        transport = self._socket
+        if transport is None or transport.is_closing():
+            return
+        try:
+            self._close(transport, reset)
+        except BaseException as error:
+            self._house.gate.alarm(error)
+            transport.abort()
+
+    def _close(self, transport: asyncio.Transport, reset: bool) -> None:
+        self._hush()
+        below = self._below
+        self.flush()
+        if reset:
+            reset_at_close(transport)
+        if below is None:
+            transport.close()
+            end_when_stuck(transport.get_write_buffer_size, transport.abort)
+            return
+        if not self._below_ended:
+            transport.close()
+        if not transport.get_write_buffer_size():
+            # TLS has said goodbye, and would wait for the client's, which an idle one never says
+            below.close()
+            end_when_stuck(below.get_write_buffer_size, below.abort)
+
+    def client(self) -> Any:
+        """The connection as mitmproxy knows it, made when somebody looks."""
+        if self._shown is None:
+            from llamakey_addon.view import visitors
+
+            assert self._socket is not None
+            self._shown = visitors.make(self._socket)
+        return self._shown
+
+    def _transport(self) -> asyncio.Transport | None:
+        return self._socket

@@ -1,7 +1,10 @@
-"""`lmk serve`: the launcher's own mitmproxy master, and everything around its start and end.
+"""`lmk serve`: clients on sockets of our own, and everything around its start and end.
 
 run.py        the order of a start, reloads, signals, the end
-master.py     the master: a slim chain of addons, its log to the journal
+door.py       the listening sockets, TLS, who is let in
+client.py     one client connection: the road on an `asyncio.Protocol`
+master.py     mitmproxy beside it, for scripts and the page
+log.py        Python's log, and so mitmproxy's, to the journal
 ports.py      is the port free, and who holds it
 openfiles.py  the limit of open files
 localkey.py   ./llamakey_local.env: the owner's own local key, reused or minted

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 
 import pytest
-from mitmproxy import addonmanager, flow, hooks, http
+from mitmproxy import addonmanager, connection, flow, hooks, http, options
 from mitmproxy.addons import clientplayback, eventstore, intercept
 from mitmproxy.addons import view as mitmview
+from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers.http import _hooks
 from mitmproxy.test import tflow
 from mitmproxy.tools.web import app, master
@@ -86,3 +88,18 @@ async def test_replays_queue_as_ours_expects() -> None:
         holds(hasattr(playback, name), f"ClientPlayback.{name}", "view/replay.py")
     source = inspect.getsource(clientplayback.ClientPlayback)
     holds("self.start_replay(flows)" in source, "-C by start_replay", "view/replay.py")
+
+
+async def test_connections_are_made_without_mitmproxys_server() -> None:
+    """`lmk serve` takes its clients itself, and shows them to whoever looks."""
+    holds("server" in options.Options(), "the option `server`", "serve/master.py")
+    names = {field.name for field in fields(connection.Client)}
+    shown = {"peername", "sockname", "timestamp_start", "timestamp_end", "timestamp_tls_setup"}
+    shown |= {"state", "proxy_mode", "tls", "tls_version", "cipher", "alpn", "error"}
+    holds(shown <= names, f"Client's {sorted(shown - names)}", "view/visitors.py")
+    client = connection.Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2))
+    for hook, name in (
+        (server_hooks.ClientConnectedHook, "client_connected"),
+        (server_hooks.ClientDisconnectedHook, "client_disconnected"),
+    ):
+        holds(hook(client).name == name, f"the hook {name}", "view/visitors.py")

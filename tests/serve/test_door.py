@@ -1,0 +1,344 @@
+"""The rim on sockets of our own: who is let in, TLS, hooks of connections, the end. In this
+process, with a real house behind the door; what it does with requests is tested on live proxies
+of both launches (`both` and `door` of the other tests)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from mitmproxy.connection import Client
+from mitmproxy.master import Master
+from mitmproxy.options import Options
+
+from llamakey_addon.config import Listen
+from llamakey_addon.house import House
+from llamakey_addon.serve import ports
+from llamakey_addon.serve.door import Door, server_tls
+from llamakey_addon.view.visitors import Greeter
+from tests.roadside import Log, make_bench
+
+HEALTH = b"GET /_llamakey/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+AUTHORITY = trustme.CA()
+
+
+@dataclass
+class Front:
+    """An open door."""
+
+    door: Door
+    house: House
+    log: Log
+    port: int
+    trust: ssl.SSLContext
+
+    async def connect(
+        self, *, tls: bool = False
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        more: dict[str, Any] = {"ssl": self.trust, "server_hostname": "localhost"} if tls else {}
+        return await asyncio.open_connection("127.0.0.1", self.port, **more)
+
+    async def health(self, *, tls: bool = False) -> bytes:
+        reader, writer = await self.connect(tls=tls)
+        writer.write(HEALTH)
+        answer = await reader.readuntil(b"}\n")
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return answer
+
+    def empty(self) -> bool:
+        return self.counted == 0
+
+    @property
+    def counted(self) -> int:
+        """Connections that count against the limits."""
+        return len(self.house._connections)
+
+
+type Opening = Callable[..., Awaitable[Front]]
+
+
+@pytest.fixture
+async def front(tmp_path: Path) -> AsyncIterator[Opening]:
+    """Opens a door, with these limits."""
+    opened: list[Front] = []
+
+    async def open_(*, tls: bool = False, greeter: Greeter | None = None, **limits: float) -> Front:
+        with make_bench(tmp_path, limits) as bench:
+            settings = bench.gate.settings
+        made = house(tmp_path, settings)
+        context = server_tls(certificate(tmp_path)) if tls else None
+        sockets = ports.listening(Listen("127.0.0.1", 0))
+        port = sockets[0].getsockname()[1]
+        door = Door(made, sockets, context)
+        door.greeter = greeter
+        trust = ssl.create_default_context()
+        AUTHORITY.configure_trust(trust)
+        log = made.journal
+        assert isinstance(log, Log)
+        opened.append(Front(door, made, log, port, trust))
+        await door.open()
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.door.shut()
+        each.house.close()
+        await until(each.empty)
+
+
+def house(folder: Path, settings: Any) -> House:
+    from llamakey_addon.store import open_store
+
+    return House(settings, open_store(settings.data_folder), Log())
+
+
+def certificate(folder: Path) -> Any:
+    from llamakey_addon.config.settings import Tls
+
+    leaf = AUTHORITY.issue_cert("localhost")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    key.write_bytes(leaf.private_key_pem.bytes())
+    return Tls(cert, key)
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not fact():  # noqa: ASYNC110  what is looked at has no event
+            await asyncio.sleep(0.005)
+
+
+# ── who is let in ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_connections_are_counted_from_their_first_packet_to_their_last(
+    front: Opening, tls: bool
+) -> None:
+    """Those in a handshake too: they take a socket like any."""
+    here = await front(tls=tls, connections=2, connections_per_address=2)
+    silent = [await here.connect() for _ in range(2)]
+    await until(lambda: here.counted == 2)
+    reader, writer = await here.connect()
+    with contextlib.suppress(OSError):
+        assert await reader.read() == b""
+    writer.close()
+    assert any("connections" in note for note in here.log.notes)
+    for _, each in silent:
+        each.close()
+    await until(here.empty)
+    assert b"200 OK" in await here.health(tls=tls)
+    await until(here.empty)
+    assert not here.house.roads
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("begin", [b"", b"\x16\x03\x01"])
+async def test_who_says_nothing_is_closed_in_time(front: Opening, tls: bool, begin: bytes) -> None:
+    here = await front(tls=tls, head_timeout_s=0.1)
+    reader, writer = await here.connect()
+    if tls:
+        writer.write(begin)
+    with contextlib.suppress(OSError):
+        assert await reader.read() == b""
+    writer.close()
+    await until(here.empty)
+
+
+async def test_what_is_no_handshake_is_told_or_closed(front: Opening) -> None:
+    here = await front(tls=True)
+    reader, writer = await here.connect()
+    writer.write(HEALTH)
+    assert (await reader.read()).endswith(b"use an https:// URL.\r\n")
+    writer.close()
+    reader, writer = await here.connect()
+    writer.write(b"\x16\x03\x01\x00\x05hello" + b"x" * 1000)
+    with contextlib.suppress(OSError):
+        await reader.read()
+    writer.close()
+    await until(here.empty)
+    assert b"200 OK" in await here.health(tls=True)
+
+
+async def test_a_request_in_one_packet_with_the_end_of_the_handshake(front: Opening) -> None:
+    """With TLS 1.3 a client may send its request along with its last handshake message."""
+    here = await front(tls=True)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = here.trust.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    reader, writer = await here.connect()
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            writer.write(outgoing.read())
+            incoming.write(await reader.read(65536))
+    tls.write(HEALTH)
+    writer.write(outgoing.read())  # Finished and request together
+    got = b""
+    while b"}\n" not in got:
+        incoming.write(await reader.read(65536))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            got += tls.read(65536)
+    assert got.startswith(b"HTTP/1.1 200 OK")
+    writer.close()
+
+
+async def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    from llamakey_addon.config.settings import Tls
+    from llamakey_addon.errors import ConfigError
+
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    with pytest.raises(ConfigError, match="not a PEM certificate"):
+        server_tls(Tls(empty, empty))
+
+
+# ── ends ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_idle_client_is_closed_without_its_goodbye(front: Opening, tls: bool) -> None:
+    """A client that does not read does not hold up a drain, nor does its half of TLS's end."""
+    here = await front(tls=tls)
+    reader, writer = await here.connect(tls=tls)
+    writer.write(HEALTH)
+    await reader.readuntil(b"}\n")
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    assert await here.house.drain(10) == 0
+    await until(here.empty)
+    writer.transport.abort()
+
+
+async def test_a_drain_waits_until_answers_have_left(front: Opening) -> None:
+    """What the client has yet to read is not thrown away with the process."""
+    here = await front()
+    raw = socket.create_connection(("127.0.0.1", here.port))
+    raw.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await until(lambda: len(here.house.roads) == 1)
+    [road] = here.house.roads
+    body = b"x" * 20_000_000
+    road._rim.to_client(body)
+    road._rim.flush()
+    road.end("done")
+    assert road.closed
+    drained = asyncio.ensure_future(here.house.drain(10))
+    got = 0
+    while piece := await loop.sock_recv(raw, 1 << 20):
+        assert got > len(body) // 2 or not drained.done()
+        got += len(piece)
+    assert got == len(body)
+    assert await drained == 0
+    raw.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_denial_reaches_a_client_that_is_still_sending(front: Opening, tls: bool) -> None:
+    """Our side ends, theirs is read on for a moment, with TLS as without."""
+    here = await front(tls=tls)
+    reader, writer = await here.connect(tls=tls)
+    writer.write(b"POST /openai/v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n")
+    writer.write(b"x" * 500_000)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        await reader.read()
+    writer.transport.abort()
+    await until(here.empty)
+
+
+async def test_no_new_connections_after_it_is_shut(front: Opening) -> None:
+    here = await front()
+    reader, writer = await here.connect()
+    await until(lambda: here.counted == 1)
+    here.door.shut()
+    with pytest.raises(OSError):
+        await here.connect()
+    writer.write(HEALTH)
+    assert b"200 OK" in await reader.readuntil(b"}\n")
+    writer.close()
+
+
+# ── hooks of connections ────────────────────────────────────────────────────────────────────────
+
+
+class Script:
+    """Somebody's addon."""
+
+    def __init__(self, *, refuse: bool = False) -> None:
+        self.refuse = refuse
+        self.came: list[Client] = []
+        self.left: list[Client] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def client_connected(self, client: Client) -> None:
+        self.came.append(client)
+        await self.go.wait()
+        if self.refuse:
+            client.error = "not you"
+
+    def client_disconnected(self, client: Client) -> None:
+        self.left.append(client)
+
+    def next_layer(self, layer: object) -> None: ...
+
+
+async def greeted(script: Script) -> Greeter:
+    master = Master(Options())
+    master.addons.add(script)
+    return Greeter(master, object())
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_scripts_see_connections(front: Opening, tls: bool, caplog: Any) -> None:
+    script = Script()
+    script.go.clear()
+    here = await front(tls=tls, greeter=await greeted(script))
+    answer = asyncio.ensure_future(here.health(tls=tls))
+    await until(lambda: bool(script.came))
+    [client] = script.came
+    assert client.peername[0] == "127.0.0.1"
+    assert client.sockname == ("127.0.0.1", here.port)
+    assert client.connected
+    assert client.tls_established is tls
+    assert not answer.done(), "nothing is read before the script has seen it"
+    script.go.set()
+    assert b"200 OK" in await answer
+    await until(lambda: bool(script.left))
+    [gone] = script.left
+    assert gone is client
+    assert not gone.connected
+    assert gone.timestamp_end is not None
+    assert "hooks that lmk serve does not call: next_layer" in caplog.text
+
+
+async def test_a_script_may_refuse_a_connection(front: Opening) -> None:
+    here = await front(greeter=await greeted(Script(refuse=True)))
+    reader, writer = await here.connect()
+    with contextlib.suppress(OSError):
+        writer.write(HEALTH)
+        assert await reader.read() == b""
+    writer.close()
+    await until(here.empty)
+
+
+async def test_without_anybody_who_looks_mitmproxy_has_no_view_of_it(front: Opening) -> None:
+    here = await front()
+    _, writer = await here.connect()
+    await until(lambda: len(here.house.roads) == 1)
+    [road] = here.house.roads
+    rim: Any = road._rim
+    assert rim._shown is None
+    assert rim.client() is rim.client()
+    writer.close()

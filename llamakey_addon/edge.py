@@ -1,5 +1,5 @@
-"""What rims have in common: a road with its alarm and its wishes (`RoadEdge`), and
-a client's socket, read and closed with care (`ClientEdge`).
+"""What rims have in common: a road with its alarm and its wishes (`RoadEdge`), and a
+client's socket, read and closed with care (`ClientEdge`).
 
 Three rims stand on it: `layer.py` in mitmproxy, `serve/client.py` on sockets of our own, and the
 replay of a flow, which has no client.

@@ -22,12 +22,16 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
     """One client connection.
 
     Arguments:
+        ticket: under what the door has counted it in; None where it is yet to be.
         below: the socket's own transport, where TLS stands between it and the road.
     """
 
-    def __init__(self, door: Door, below: asyncio.Transport | None = None) -> None:
+    def __init__(
+        self, door: Door, ticket: object = None, below: asyncio.Transport | None = None
+    ) -> None:
         super().__init__(door.house)
         self._door = door
+        self._ticket = ticket
         self._below = below
         self._below_ended = False
         self._socket: asyncio.Transport | None = None
@@ -41,9 +45,11 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         try:
             peer = transport.get_extra_info("peername")
-            if self._below is None and not self._door.enter(self, peer):
-                transport.abort()
-                return
+            if self._ticket is None:
+                self._ticket = self
+                if not self._door.enter(self, peer):
+                    transport.abort()
+                    return
             transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
             self.road = Road(self, self._house.gate, peer[0])
             self._house.enter(self.road)
@@ -69,7 +75,7 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self._socket = self._socket, None
-        self._door.leave(self if self._below is None else self._below)
+        self._door.leave(self._ticket)
         if transport is not None:
             self.road.client_closed()
             self._gone()

@@ -115,7 +115,8 @@ class _Nobody(asyncio.Protocol):
 
 
 class _Hello(asyncio.Protocol):
-    """The first bytes on a port that speaks TLS: a handshake, or a client that must be told."""
+    """The first bytes on a port that speaks TLS: a handshake, or a client that speaks plain HTTP,
+    which is served to this machine, and told elsewhere."""
 
     def __init__(self, door: Door, tls: ssl.SSLContext) -> None:
         self._door = door
@@ -137,8 +138,7 @@ class _Hello(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if data[0] != _HANDSHAKE:
-            self._transport.write(_PLAIN_ANSWER)
-            self._transport.close()
+            self._plain(data)
             return
         loop = asyncio.get_running_loop()
         # Eager, whatever the loop's tasks are: the bytes that we have go in before any others.
@@ -150,8 +150,19 @@ class _Hello(asyncio.Protocol):
             self._timer.cancel()
         self._door.leave(self._transport)
 
+    def _plain(self, data: bytes) -> None:
+        transport = self._transport
+        if self._door.house.may_be_plain(transport.get_extra_info("sockname")[0]):
+            client = ClientConnection(self._door, ticket=transport)
+            transport.set_protocol(client)
+            client.connection_made(transport)
+            client.data_received(data)
+        else:
+            transport.write(_PLAIN_ANSWER)
+            transport.close()
+
     async def _secure(self) -> None:
-        client = ClientConnection(self._door, self._transport)
+        client = ClientConnection(self._door, ticket=self._transport, below=self._transport)
         limits = self._door.house.settings.limits
         try:
             made = await asyncio.get_running_loop().start_tls(

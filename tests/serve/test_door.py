@@ -155,8 +155,12 @@ async def test_who_says_nothing_is_closed_in_time(front: Opening, tls: bool, beg
     await until(here.empty)
 
 
-async def test_what_is_no_handshake_is_told_or_closed(front: Opening) -> None:
+async def test_what_is_no_handshake_is_told_or_closed(
+    front: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = await front(tls=True)
+    assert b"200 OK" in await here.health(), "to this machine plain HTTP is served beside"
+    monkeypatch.setattr(here.house, "may_be_plain", lambda _: False)
     reader, writer = await here.connect()
     writer.write(HEALTH)
     assert (await reader.read()).endswith(b"use an https:// URL.\r\n")

@@ -23,7 +23,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn, Self
@@ -320,6 +320,16 @@ _ANY_LOCAL_TEXT = re.compile(_ANY_LOCAL)
 _ANY_LOCAL_BYTES = re.compile(_ANY_LOCAL.encode())
 
 
+_TRACE = re.compile(
+    (
+        rf"{MARK}([{_ID_ALPHABET}]{{{_ID_LENGTH}}})"
+        rf"(?:-[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}})?"
+    ).encode()
+)
+LONGEST: Final = len(MARK) + _ID_LENGTH + 1 + _SECRET_LENGTH + _CHECKSUM_LENGTH
+"""Bytes of a local key without a client's prefix."""
+
+
 @dataclass(frozen=True, slots=True)
 class Minted:
     """A new local key. Its text is shown once, and its digest is stored."""
@@ -336,6 +346,18 @@ class Parsed:
 
     id: str
     digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a local key stands in some text, or what is left of one."""
+
+    at: int
+    """Offset of its first byte."""
+    end: int
+    id: str
+    parsed: Parsed | None
+    """None where the key is masked, cut or mistyped: nobody can call by it."""
 
 
 def mint() -> Minted:
@@ -364,6 +386,14 @@ def parse(text: str) -> Parsed | None:
 def looks_local(text: str) -> bool:
     """Whether a local key stands in `text`, whole or broken."""
     return MARK in text
+
+
+def traces(data: bytes) -> Iterator[Trace]:
+    """Local keys in `data`, told by their checksum, and ids of masked or cut ones."""
+    for match in _TRACE.finditer(data):
+        parsed = parse(match[0].decode("ascii"))
+        end = match.end() if parsed is not None else match.end(1)
+        yield Trace(match.start(), end, match[1].decode("ascii"), parsed)
 
 
 def mask_local(text: str) -> str:

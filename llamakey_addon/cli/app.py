@@ -12,13 +12,14 @@ from typing import Annotated, Literal
 import typer
 
 from llamakey_addon import __version__
+from llamakey_addon.cli.app_keys import app as keys_app
+from llamakey_addon.cli.options import HELP, Config, Json
 from llamakey_addon.errors import ConfigError, LlamaKeyError
 
 USAGE_EXIT = 2
 """Exit code for what is written wrong: the command line or config.yaml."""
 
 _VERSION = ("--version", "-V")
-_HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="lmk",
@@ -26,29 +27,17 @@ app = typer.Typer(
     "every provider through its official SDK, with no change of code.\n\n"
     "Without a command, lmk serves: lmk --listen localhost:9000 is lmk serve --listen …",
     epilog="First time? lmk demo shows it all without a key or a network.",
-    context_settings=_HELP,
+    context_settings=HELP,
     no_args_is_help=False,
     add_completion=False,
     # Plain help reads the same on a pipe, and comes in half the time.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(
-    help="Make, list and revoke local keys.",
-    context_settings=_HELP,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(keys_app, name="keys")
 
 
 _Shell = Literal["bash", "fish", "powershell", "dotenv", "json"]
-_Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="config.yaml. Default: ./config.yaml, if there."
-    ),
-]
 _KeyFile = Annotated[
     Path | None,
     typer.Option(
@@ -67,7 +56,6 @@ _For = Annotated[
         "--for", metavar="NAMES", help="Providers or tools, with commas: openai,claude-code."
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Listen = Annotated[
     str | None,
     typer.Option(
@@ -90,10 +78,10 @@ def root(
         raise typer.Exit
 
 
-@app.command(context_settings=_HELP)
+@app.command(context_settings=HELP)
 def serve(
     listen: _Listen = None,
-    config: _Config = None,
+    config: Config = None,
     web: Annotated[
         bool,
         typer.Option("--web/--no-web", help="Start mitmweb beside the proxy, on loopback."),
@@ -127,50 +115,13 @@ def serve(
     raise typer.Exit(code)
 
 
-@keys_app.command("new", context_settings=_HELP)
-def keys_new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, e.g. bob-laptop.")],
-    user: Annotated[
-        str | None,
-        typer.Option("--user", metavar="USER", help="Whose it is. Default: NAME."),
-    ] = None,
-    env: Annotated[
-        bool, typer.Option("--env", help="Print the complete file for its owner.")
-    ] = False,
-    config: _Config = None,
-) -> None:
-    """Make a local key. It is shown this once, and kept as a hash."""
-    from llamakey_addon.cli import keys
-
-    keys.new(name, user or name, env=env, config=config)
-
-
-@keys_app.command("list", context_settings=_HELP)
-def keys_list(json: _Json = False, config: _Config = None) -> None:
-    """List the local keys, revoked ones too."""
-    from llamakey_addon.cli import keys
-
-    keys.show(as_json=json, config=config)
-
-
-@keys_app.command("revoke", context_settings=_HELP)
-def keys_revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the key.")],
-    config: _Config = None,
-) -> None:
-    """Revoke a local key. A running proxy refuses it from its next request on."""
-    from llamakey_addon.cli import keys
-
-    keys.revoke(name, config=config)
-
-
-@app.command(context_settings=_HELP)
+@app.command(context_settings=HELP)
 def env(
     shell: Annotated[_Shell, typer.Option("--shell", help="For which shell or format.")] = "bash",
     names: _For = "",
     key_file: _KeyFile = None,
     url: _Url = None,
-    config: _Config = None,
+    config: Config = None,
 ) -> None:
     """Print what a client sets, for a shell or a file.
 
@@ -183,13 +134,13 @@ def env(
     show(shell=shell, names=names, key_file=key_file, url=url, config=config)
 
 
-@app.command(context_settings=_HELP)
+@app.command(context_settings=HELP)
 def providers(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Of one: its endpoints, for whitelists.")
     ] = None,
-    json: _Json = False,
-    config: _Config = None,
+    json: Json = False,
+    config: Config = None,
 ) -> None:
     """List the providers, and what switches them on."""
     from llamakey_addon.cli.providers import show, show_endpoints
@@ -200,7 +151,7 @@ def providers(
         show_endpoints(name, as_json=json, config=config)
 
 
-@app.command(context_settings=_HELP)
+@app.command(context_settings=HELP)
 def tls(
     trust: Annotated[
         Path | None,
@@ -210,7 +161,7 @@ def tls(
             help="On a client's machine: trust this ca.pem of the proxy's machine.",
         ),
     ] = None,
-    config: _Config = None,
+    config: Config = None,
 ) -> None:
     """Make a certificate for clients that insist on TLS.
 
@@ -225,8 +176,8 @@ def tls(
         work.trust(trust, config=config)
 
 
-@app.command(context_settings=_HELP)
-def check(config: _Config = None, listen: _Listen = None) -> None:
+@app.command(context_settings=HELP)
+def check(config: Config = None, listen: _Listen = None) -> None:
     """Check configuration, keys and port.
 
     Everything that is wrong in one report, with file and line; then the exit code is 1.
@@ -238,7 +189,7 @@ def check(config: _Config = None, listen: _Listen = None) -> None:
 
 @app.command(
     "run",
-    context_settings={**_HELP, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={**HELP, "ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 def run_(
     command: Annotated[
@@ -247,7 +198,7 @@ def run_(
     names: _For = "",
     key_file: _KeyFile = None,
     url: _Url = None,
-    config: _Config = None,
+    config: Config = None,
 ) -> None:
     """Run a command by way of the proxy.
 
@@ -259,7 +210,7 @@ def run_(
     start(command, names=names, key_file=key_file, url=url, config=config)
 
 
-@app.command(context_settings=_HELP)
+@app.command(context_settings=HELP)
 def demo() -> None:
     """Show how it works, in a few seconds.
 
@@ -270,7 +221,7 @@ def demo() -> None:
     raise typer.Exit(show())
 
 
-@app.command(context_settings=_HELP)
+@app.command(context_settings=HELP)
 def script() -> None:
     """Print the path of the script for mitmdump -s."""
     from llamakey_addon.cli.env import script_path

@@ -2,8 +2,9 @@
 
 `yamlfile.py` reads YAML and remembers lines, `model.py` is the file's shape (with `people_model.py`
 and `money_model.py`), `shape.py` puts the one into the other. `load.py` checks and resolves, with
-`providers.py` for catalogue, upstreams and keys, `people.py` for teams, users and scopes (by
-`rules.py` and `caps.py`), `money.py` for prices. `settings.py` is the result.
+`providers.py` for catalogue, upstreams and keys, `people_reader.py` for teams, users and scopes (by
+`rules.py` and `caps.py`), `money_reader.py` for prices. `settings.py` is the result, with
+`people.py` and `money.py`, which load no YAML.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llamakey_addon.config.money import Money, model_glob_problem
+from llamakey_addon.config.money import Money
+from llamakey_addon.config.money_reader import model_glob_problem
 from llamakey_addon.config.people_model import BudgetPart, LimitPart
 from llamakey_addon.config.rules import RuleReader, setting_of
 from llamakey_addon.config.yamlfile import Document, Place

@@ -16,8 +16,9 @@ from llamakey_addon.config import addresses
 from llamakey_addon.config.addresses import AddressError, Ourselves, is_loopback, is_wildcard
 from llamakey_addon.config.folders import default_data_folder
 from llamakey_addon.config.model import ConfigFile
-from llamakey_addon.config.money import Metering, read_money, read_prices
-from llamakey_addon.config.people import PeopleReader
+from llamakey_addon.config.money import Metering
+from llamakey_addon.config.money_reader import read_money, read_prices
+from llamakey_addon.config.people_reader import PeopleReader
 from llamakey_addon.config.providers import Assembly, world_readable
 from llamakey_addon.config.settings import (
     Limits,

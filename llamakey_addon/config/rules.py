@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llamakey_addon.catalogue.models import Endpoint
-from llamakey_addon.config.money import model_glob_problem
+from llamakey_addon.config.money_reader import model_glob_problem
 from llamakey_addon.config.people_model import RulePart, WhichPart
 from llamakey_addon.config.words import nearest
 from llamakey_addon.config.yamlfile import Document, Place, hide_keys

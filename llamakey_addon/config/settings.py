@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llamakey_addon.config.money import Metering, Money
-from llamakey_addon.config.people import People, Team, read_scope
+from llamakey_addon.config.people import People, Team
 from llamakey_addon.errors import ConfigError, Fault
 from llamakey_addon.journey import Cap, Policy, PriceRule, Provider
 
@@ -173,6 +173,8 @@ class Settings:
         """
         policy = self._scopes.get((text, key_id))
         if policy is None:
+            from llamakey_addon.config.people_reader import read_scope
+
             policy, _ = read_scope(text, key_id, self.providers.values(), self.money)
             if len(self._scopes) >= _SCOPES_KEPT:
                 self._scopes.clear()
@@ -181,6 +183,8 @@ class Settings:
 
     def check_scope(self, text: str, key_id: str) -> Policy:
         """The same for a scope that is new: raises ConfigError for unknown names, too."""
+        from llamakey_addon.config.people_reader import read_scope
+
         policy, faults = read_scope(text, key_id, self.providers.values(), self.money)
         if faults:
             raise ConfigError(faults)

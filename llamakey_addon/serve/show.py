@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,8 +19,6 @@ from llamakey_addon.keys import redact
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-    from llamakey_addon.store import KeyRow
 
 _MAX_WIDTH = 140
 
@@ -74,33 +71,6 @@ def providers(providers: Iterable[Provider], out: TextIO) -> None:
     for row in cells:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         say(line.rstrip(), out)
-
-
-def keys(rows: Iterable[KeyRow], out: TextIO) -> None:
-    """Print local keys as a table for a terminal."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    narrow = _width() < 70
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, expand=False
-    )
-    for title in (
-        ("Name", "User", "Id", "Made", "State") if not narrow else ("Name", "User", "State")
-    ):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        state = "valid" if row.revoked_s is None else f"revoked {_day(row.revoked_s)}"
-        cells = [row.name, row.user, row.id, _day(row.created_s), state]
-        style = "" if row.revoked_s is None else "dim"
-        shown = [cells[0], cells[1], cells[4]] if narrow else cells
-        table.add_row(*(Text(escape(cell), style=style) for cell in shown))
-    console(out).print(table)
-
-
-def _day(time_s: float) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(time_s))
 
 
 def _table(rows: list[Provider], width: int) -> Table:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import http.client
+import io
 import os
 import pty
 import re
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LMK = (sys.executable, "-m", "llamakey_addon")
@@ -85,6 +87,27 @@ class Lmk:
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def here(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+    ) -> Done:
+        """Run to the end within this process, on pipes: where the output is the point."""
+        from llamakey_addon import cli
+
+        out, err = io.StringIO(), io.StringIO()
+        given = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment(env or {}), clear=True),
+            mock.patch.object(sys, "stdin", given),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = cli.main(arguments)
+        return Done(code, out.getvalue(), err.getvalue())
 
     def on_terminal(
         self,

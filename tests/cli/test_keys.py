@@ -1,10 +1,13 @@
-"""`lmk keys`: make, list, revoke."""
+"""`lmk keys`: make, list, rotate, expire, revoke."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -46,28 +49,28 @@ def test_list_and_revoke(lmk):
     assert "'bob-laptop' of bob" in done.out
     assert "is revoked" in done.out
     assert "was revoked already" in lmk("keys", "revoke", rows[0]["id"]).out
-    plain = lmk("keys", "list").out.splitlines()
-    assert plain[0].startswith("bob-laptop  ")
+    plain = lmk.here("keys", "list").out.splitlines()
+    assert plain[0].startswith("bob-laptop  bob    ")
     assert " revoked 20" in plain[0]
-    assert plain[1].endswith("valid")
+    assert re.search(r"  never  valid +-  -$", plain[1])
 
 
 def test_an_unknown_or_taken_name_is_told(lmk):
-    lmk("keys", "new", "bob")
-    done = lmk("keys", "revoke", "bop")
+    lmk.here("keys", "new", "bob")
+    done = lmk.here("keys", "revoke", "bop")
     assert done.code == 1
     assert "bob" in done.err
-    done = lmk("keys", "new", "bob")
+    done = lmk.here("keys", "new", "bob")
     assert done.code == 1
     assert "lmk keys revoke bob" in done.err
     assert done.out == ""
 
 
 def test_an_empty_list_says_how_to_begin(lmk):
-    done = lmk("keys", "list")
+    done = lmk.here("keys", "list")
     assert (done.code, done.out) == (0, "")
     assert "lmk keys new NAME" in done.err
-    assert lmk("keys", "list", "--json").out == "[]\n"
+    assert lmk.here("keys", "list", "--json").out == "[]\n"
 
 
 def test_the_file_for_a_teammate_has_all_of_it(lmk):
@@ -120,14 +123,169 @@ def test_a_data_folder_that_cannot_be_used_is_told(lmk):
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+@pytest.mark.parametrize("columns", [40, 80, 120])
 def test_the_list_fits_the_terminal(lmk, columns):
-    lmk("keys", "new", "a-name-that-is-quite-long-for-a-key", "--user", "bob")
+    long = ("a-name-that-is-quite-long-for-a-key", "--user", "bob", "--from", "fd00::/8,10.0.0.0/8")
+    lmk.here("keys", "new", *long, "--allow", "openai,anthropic", "--models", "gpt-5*,claude-*")
     done = lmk.on_terminal("keys", "list", columns=columns)
     assert done.code == 0
     lines = ANSI.sub("", done.out).splitlines()
     assert max(len(line.rstrip()) for line in lines) <= columns
     assert any("valid" in line for line in lines)
+
+
+# --- scope, networks, ends ------------------------------------------------------------------------
+
+
+def rows(lmk, *arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(lmk.here("keys", "list", "--json", *arguments).out)
+    return found
+
+
+def test_a_key_with_a_scope_networks_and_an_end(lmk):
+    done = lmk.here(
+        *("keys", "new", "ci", "--user", "bob", "--allow", "openai,anthropic"),
+        *("--models", "gpt-5*", "--deny", "openai/files", "--limit", "60/minute"),
+        *("--budget", "5/day", "--expires", "2999-12-31", "--from", "10.1.2.3/8,192.0.2.7"),
+    )
+    assert done.code == 0, done.err
+    assert LOCAL_KEY.fullmatch(done.out.rstrip("\n"))
+    for words in ("openai,anthropic:gpt-5*", "10.0.0.0/8", "until 3000-01-01 00:00 UTC"):
+        assert words in done.err
+    [row] = rows(lmk)
+    assert row["scope"] == {
+        "allow": [{"models": ["gpt-5*"], "providers": ["openai", "anthropic"]}],
+        "deny": [{"providers": ["openai"], "paths": ["files"]}],
+        "limits": [{"requests": 60, "per": "minute"}],
+        "budgets": [{"spend": 5, "per": "day"}],
+    }
+    assert row["networks"] == ["10.0.0.0/8", "192.0.2.7/32"]
+    assert (row["expires"], row["state"]) == ("3000-01-01T00:00:00Z", "valid")
+    plain = lmk.here("keys", "list").out
+    assert "valid until 3000-01-01" in plain
+    assert "60/minute; spend 5/day  10.0.0.0/8 192.0.2.7/32" in plain
+
+
+def test_a_scope_of_a_file(lmk):
+    path = lmk.folder / "scope.yaml"
+    path.write_text("# for the agent\nallow:\n  - {methods: [GET], paths: [/v1/models]}\n")
+    assert lmk.here("keys", "new", "agent", "--scope", str(path)).code == 0
+    assert rows(lmk)[0]["scope"] == {"allow": [{"methods": ["GET"], "paths": ["/v1/models"]}]}
+    for text, said in (
+        ("allow:\n  - {providers: [opnai]}\n", "bob:2: `opnai` is no provider"),
+        ("allow:\n", "bob:1: nothing stands at `allow`"),
+        ("team: red\n", "unknown setting `team`"),
+        ("- a\n", "scope of key bob"),
+    ):
+        path.write_text(text)
+        done = lmk.here("keys", "new", "bob", "--scope", str(path))
+        assert done.code == 2
+        assert said in done.err
+        assert done.out == ""
+    assert len(rows(lmk)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--allow", "opnai"), "Did you mean `openai`?"),
+        (("--limit", "60"), "60/minute"),
+        (("--budget", "5/hour"), "5/day"),
+        (("--expires", "soon"), "90s, 30m, 24h"),
+        (("--expires", "2020-01-01"), "not in the future"),
+        (("--from", "10.0.0"), "10.0.0.0/8"),
+        (("--scope", "nowhere.yaml"), "nowhere.yaml"),
+        (("--env", "--json"), "Choose one"),
+    ],
+)
+def test_what_is_written_wrong_makes_no_key(lmk, options, said):
+    done = lmk.here("keys", "new", "bob", *options)
+    assert done.code in (1, 2)
+    assert said in done.err
+    assert done.out == ""
+    assert rows(lmk) == []
+
+
+def test_a_key_as_json_has_its_text_this_once(lmk):
+    made = json.loads(lmk.here("keys", "new", "bob", "--json").out)
+    parsed = keys.parse(made.pop("key"))
+    assert parsed is not None and parsed.id == made["id"]
+    assert rows(lmk) == [made]
+
+
+def test_rotation_keeps_history_and_says_until_when(lmk):
+    first = lmk.here("keys", "new", "bob", "--allow", "openai", "--expires", "30d").out.strip()
+    done = lmk.here("keys", "rotate", "bob", "--overlap", "36h")
+    assert done.code == 0
+    second = done.out.strip()
+    assert keys.parse(second) and second != first
+    old, new = rows(lmk)
+    assert old["id"] in done.err and "is valid until 20" in done.err
+    assert new["replaces"] == old["id"]
+    assert (new["name"], new["user"], new["scope"]) == (old["name"], old["user"], old["scope"])
+    assert (old["state"], new["state"]) == ("valid", "valid")
+    assert _hours(old["valid_until"], old["rotated"]) == 36
+    assert _hours(new["expires"], new["created"]) == 30 * 24, "as long as the old one was given"
+    done = lmk.here("keys", "rotate", "bob", "--overlap", "0", "--expires", "never", "--json")
+    third = json.loads(done.out)
+    assert (third["expires"], third["replaces"]) == (None, new["id"])
+    assert keys.parse(third["key"]) is not None
+    assert [row["state"] for row in rows(lmk)] == ["valid", "rotated", "valid"]
+    assert [row["id"] for row in rows(lmk, "--valid")] == [old["id"], third["id"]]
+    plain = lmk.here("keys", "list").out.splitlines()
+    assert re.search(r"rotated, until 20\d\d-\d\d-\d\d ", plain[0])
+    assert re.search(r"rotated 20\d\d-\d\d-\d\d ", plain[1])
+    done = lmk.here("keys", "rotate", old["id"])
+    assert done.code == 1
+    assert "rotated already" in done.err
+
+
+def test_a_rotation_gives_the_file_for_a_teammate(lmk):
+    lmk.here("keys", "new", "bob")
+    done = lmk.here("keys", "rotate", "bob", "--env", env={"OPENAI_API_KEY": REAL_KEY})
+    (key,) = envfile.find_keys(done.out)
+    assert f"export OPENAI_API_KEY={key}\n" in done.out
+
+
+def test_revoking_a_name_ends_all_of_it_and_an_id_that_one(lmk):
+    lmk.here("keys", "new", "bob")
+    for _ in range(2):
+        lmk.here("keys", "rotate", "bob")
+    first, second, third = (row["id"] for row in rows(lmk))
+    assert first in lmk.here("keys", "revoke", first).out
+    done = lmk.here("keys", "revoke", "bob", "--json")
+    assert [row["id"] for row in json.loads(done.out)] == [third, second]
+    assert {row["state"] for row in rows(lmk)} == {"revoked"}
+
+
+def test_an_expiry_is_set_moved_and_taken_away(lmk):
+    lmk.here("keys", "new", "bob")
+    assert "expires at 3000-01-01 00:00 UTC" in (
+        lmk.here("keys", "expire", "bob", "--at", "2999-12-31").out
+    )
+    record = json.loads(lmk.here("keys", "expire", "bob", "--in", "1h", "--json").out)
+    assert record == rows(lmk)[0]
+    assert "expired at 20" in lmk.here("keys", "expire", "bob", "--in", "0").out
+    assert rows(lmk)[0]["state"] == "expired"
+    assert rows(lmk, "--valid") == []
+    assert "does not expire" in lmk.here("keys", "expire", "bob", "--never").out
+    assert rows(lmk)[0]["state"] == "valid"
+    for options in ((), ("--never", "--in", "1h")):
+        done = lmk.here("keys", "expire", "bob", *options)
+        assert done.code == 1
+        assert "--in 30d, --at 2026-12-31" in done.err
+
+
+def test_the_list_of_one_user(lmk):
+    for name, user in (("laptop", "bob"), ("ci", "bob"), ("carol", "carol")):
+        lmk.here("keys", "new", name, "--user", user)
+    assert [row["name"] for row in rows(lmk, "--user", "bob")] == ["laptop", "ci"]
+    assert lmk.here("keys", "list", "--user", "dave").out == ""
+
+
+def _hours(later: str, earlier: str) -> int:
+    between = datetime.fromisoformat(later) - datetime.fromisoformat(earlier)
+    return round(between.total_seconds() / 3600)
 
 
 def test_umask_does_not_matter(lmk):

@@ -134,6 +134,9 @@ class Meter:
             return
         rest = reader.end()
         if isinstance(reader, Whole):
+            if not reader.shortened:
+                tally.pieces = tally.text_bytes = 0  # texts across two pieces were not heard
+                tally.listen(rest)
             tally.whole(rest, shortened=reader.shortened)
         elif rest:
             tally.block(rest, b"\n\n" if isinstance(reader, Events) else b"\n")

@@ -56,7 +56,8 @@ _CHAT_BESIDE: Final = (
     kind("output_tokens", "completion_tokens_details.reasoning_tokens", "reasoning_tokens"),
 )
 _RESPONSES: Final = (
-    kind("input_tokens", "input_tokens"),
+    # Fireworks has chat's words here
+    kind("input_tokens", "input_tokens", "prompt_tokens"),
     kind(
         "cache_read_tokens",
         "input_tokens_details.cached_tokens",
@@ -67,7 +68,7 @@ _RESPONSES: Final = (
         "input_tokens_details.cache_write_tokens",
         "input_tokens_details.cache_creation_input_tokens",
     ),
-    kind("output_tokens", "output_tokens"),
+    kind("output_tokens", "output_tokens", "completion_tokens"),
     kind("output_reasoning_tokens", "output_tokens_details.reasoning_tokens"),
     kind("web_searches", "tool_calls_details.search_web.invocation"),
     *_BILLED,

@@ -107,3 +107,14 @@ def test_any_line_ends_and_comments(sample: Sample) -> None:
         body = body.replace(b"\n", end)
         _check(sample, _run(sample, [body]))
         _check(sample, _run(sample, (body[at : at + 1] for at in range(len(body)))))
+
+
+def test_every_flavour_of_every_provider_has_a_sample() -> None:
+    shown = {(sample.provider, _endpoint(sample).usage) for sample in SAMPLES}
+    wanted = {
+        (entry.id, endpoint.usage)
+        for entry in ENTRIES.values()
+        for endpoint in entry.endpoints
+        if endpoint.usage != "none"
+    }
+    assert wanted - shown == set(), "flavours without a sample in tests/samples/"

@@ -372,8 +372,10 @@ PRICE_UNITS: Final = (
     "request",
     "image",
     "video",
+    "video_second",
     "page",
     "search",
+    "classification",
     "web_search",
 )
 """What a `PriceRule` may price. `_mtok` is a million tokens (of `character_mtok`: characters), an

@@ -17,7 +17,8 @@ from genai_prices.types import ModelInfo, Provider
 
 from llamakey_addon import catalogue
 from llamakey_addon.journey import PRICE_UNITS, Metered, PriceRule, Terms
-from llamakey_addon.prices import _RULE_KINDS, Prices
+from llamakey_addon.prices import Prices
+from llamakey_addon.prices.price import RULE_KINDS
 
 ENTRIES = catalogue.load().entries
 PRICES = Prices()
@@ -247,11 +248,11 @@ def test_names_of_clients_fill_no_memory() -> None:
 
 
 def test_every_unit_of_a_rule_prices_something() -> None:
-    assert tuple(_RULE_KINDS) == PRICE_UNITS
-    for unit, kind in _RULE_KINDS.items():
+    assert tuple(RULE_KINDS) == PRICE_UNITS
+    for unit, kind in RULE_KINDS.items():
         price = Prices([rule(**{unit: "2"})]).of(ENTRIES["jina"], "m", NOW_S)
         assert price is not None
-        counts = {kind.what: kind.per, "web_searches": 1}
+        counts = {kind.what: kind.per, "input_tokens_of_nobody": 1}
         assert price.cost_nusd(counts) == 2 * 10**9, unit
 
 
@@ -280,7 +281,7 @@ def test_the_first_rule_that_fits_goes_before_the_table() -> None:
     ruled = prices.of(ENTRIES["openai"], "GPT-4o-mini", NOW_S)
     assert ruled is not None
     assert ruled.source == "prices[0]"
-    assert ruled.cost_nusd({"input_tokens": 5}) is None  # its one price is no price of tokens
+    assert ruled.cost_nusd({"input_tokens": 5}) == 10**9  # what it leaves out costs nothing
     free = prices.of(ENTRIES["groq"], "llama-local", NOW_S)
     assert free is not None
     assert (free.free, free.cost_nusd(one)) == (True, 0)
@@ -340,6 +341,19 @@ def test_speech_of_which_the_text_is_known() -> None:
     guess = PRICES.bill(ENTRIES["openai"], "gpt-4o-mini-tts", Metered(counts, exact=True), NOW_S)
     assert guess.quality == "estimated"
     assert guess.cost_nusd == 250 * 600 + 1400 * 12_000
+
+
+def test_sound_of_which_the_length_is_known() -> None:
+    # A minute at 17 tokens a second, $6 a million.
+    counts = {"audio_ms": 60_000, "input_audio_ms": 60_000}
+    bill = PRICES.bill(ENTRIES["openai"], "gpt-4o-transcribe", Metered(counts), NOW_S)
+    assert (bill.cost_nusd, bill.quality) == (1020 * 6000, "estimated")
+
+
+def test_an_answer_that_nothing_prices_is_unpriced() -> None:
+    for counts in ({"images": 1}, {"compute_ms": 5}, {"requests": 1}, {"videos": 1}):
+        metered = Metered(counts, exact=True)
+        assert PRICES.bill(ENTRIES["openai"], "gpt-4o", metered, NOW_S).quality == "unpriced"
 
 
 def test_groq_bills_ten_seconds_at_least() -> None:

@@ -67,10 +67,14 @@ class PricePart(Part):
     """An image that is made."""
     video: Usd | None = None
     """A video that is made."""
+    video_second: Usd | None = None
+    """A second of it."""
     page: Usd | None = None
     """A page read by OCR."""
     search: Usd | None = None
     """A unit of reranking."""
+    classification: Usd | None = None
+    """A text that is classified."""
     web_search: Usd | None = None
     """A search in the web."""
 

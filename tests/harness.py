@@ -15,7 +15,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,15 +24,14 @@ from typing import IO, Any, Literal
 import yaml
 
 from llamakey_addon import certificates
-from tests import canary
+from tests import canary, starts
 from tests.fakes import World, tokens
 from tests.fakes.families import FAMILIES
+from tests.starts import BIN, ROOT, Process
 
 type Mode = Literal["lmk", "mitmdump", "mitmweb"]
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "llamakey_addon" / "script.py"
-BIN = Path(sys.executable).parent
 START_S = 30
 STOP_S = 20
 
@@ -87,7 +85,7 @@ class Proxy:
     folder: Path
     """Everything that it may write: working folder, HOME, LLAMAKEY_HOME, logs."""
     port: int
-    process: subprocess.Popen[bytes]
+    process: Process
     world: World
     stdout: IO[bytes]
     web_port: int = 0
@@ -223,6 +221,7 @@ def start(
     args: Sequence[str] = (),
     own_tls: bool = False,
     ready: bool = True,
+    anew: bool = False,
 ) -> Proxy:
     """Starts a proxy and returns when it answers.
 
@@ -233,12 +232,13 @@ def start(
         args: further arguments of the command.
         own_tls: as after `lmk tls`; its port then speaks both TLS and plain HTTP.
         ready: False returns at once, for a start that is expected to fail or to take long.
+        anew: by an interpreter of its own, from the first import on.
 
     Raises StartFailed.
     """
     for attempt in range(3):
         place = folder / f"start{attempt}" if attempt else folder
-        proxy = _start(world, place, mode, config or {}, env or {}, args, own_tls)
+        proxy = _start(world, place, mode, config or {}, env or {}, args, own_tls, anew)
         if not ready:
             return proxy
         try:
@@ -260,6 +260,7 @@ def _start(
     env: Mapping[str, str],
     args: Sequence[str],
     own_tls: bool,
+    anew: bool,
 ) -> Proxy:
     home, data = folder / "home", folder / "data"
     for path in (home, data):
@@ -273,14 +274,13 @@ def _start(
     world.forbid(key)
     web_port = free_port() if mode == "mitmweb" or "--web" in args else 0
     output = (folder / "output.txt").open("wb")
-    process = subprocess.Popen(
+    process = starts.start(
         [*_command(mode, web_port), *args],
         cwd=folder,
         env=_environment(world, home, data, env),
-        stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
+        stderr=output,
+        anew=anew,
     )
     scheme = "https" if settings.get("tls") else "http"
     token = WEB_TOKEN if web_port else ""

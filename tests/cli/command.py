@@ -14,8 +14,6 @@ import re
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-LMK = (sys.executable, "-m", "llamakey_addon")
+from tests import starts
+from tests.starts import ROOT, Process
+
+LMK = starts.MODULE
 WAIT_S = 40
 
 REAL_KEY = "sk-proj-canary-Zq8vW2nK4xB7mT1yR5pL9dF3"
@@ -76,15 +76,12 @@ class Lmk:
         command: Sequence[str] = LMK,
     ) -> Done:
         """Run to the end, on pipes."""
-        done = subprocess.run(
+        done = starts.run(
             [*command, *arguments],
             cwd=self.folder,
             env=self.environment(env or {}),
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
+            stdin=stdin or "",
+            timeout_s=WAIT_S,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
@@ -119,14 +116,13 @@ class Lmk:
         """Run on a terminal; with `until`, interrupt when that was printed. Both outputs in one."""
         main, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        process = subprocess.Popen(
+        process = starts.start(
             [*LMK, *arguments],
             cwd=self.folder,
             env=self.environment({"TERM": "xterm-256color", **(env or {})}),
             stdin=side,
             stdout=side,
             stderr=side,
-            start_new_session=True,
         )
         os.close(side)
         text = ""
@@ -161,14 +157,12 @@ class Lmk:
         """A proxy on a free port, until the end of the block at the latest."""
         files = [self.folder.parent / f"{name}.txt" for name in ("out", "err")]
         with files[0].open("wb") as out, files[1].open("wb") as err:
-            process = subprocess.Popen(
+            process = starts.start(
                 [*LMK, "serve", "--listen", "localhost:0", *arguments],
                 cwd=self.folder,
                 env=self.environment(env or {}),
-                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                start_new_session=True,
             )
         serving = Serving(process, *files)
         try:
@@ -182,7 +176,7 @@ class Lmk:
 
 @dataclass(slots=True)
 class Serving:
-    process: subprocess.Popen[bytes]
+    process: Process
     out_file: Path
     err_file: Path
 

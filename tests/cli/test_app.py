@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import ANSI, LMK, ROOT
+from tests.cli.command import ANSI, LMK
+from tests.starts import ROOT
 
 HEAVY = ("mitmproxy", "tornado", "rich", "asyncio")
 

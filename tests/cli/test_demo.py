@@ -8,7 +8,8 @@ import pytest
 
 from llamakey_addon.cli import demo_show
 from llamakey_addon.cli.demo import REAL_KEY, SDK_PROGRAM, DemoFailed, play
-from tests.cli.command import ANSI, LOCAL_KEY, ROOT
+from tests.cli.command import ANSI, LOCAL_KEY
+from tests.starts import ROOT
 
 
 def test_the_demo_shows_who_saw_what_and_leaves_nothing(lmk, tmp_path):

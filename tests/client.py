@@ -55,7 +55,7 @@ class Wire:
     """A connection. Closes itself at the end of a `with`."""
 
     def __init__(
-        self, origin: str, context: ssl.SSLContext | None = None, timeout_s: float = 20
+        self, origin: str, context: ssl.SSLContext | None = None, timeout_s: float = 45
     ) -> None:
         place = urlsplit(origin)
         self.authority = place.netloc
@@ -89,8 +89,11 @@ class Wire:
         self._socket.close()
 
     def send(self, *pieces: bytes) -> None:
+        # `sendall` has one time-out for all of it; here it is one for each step that is taken
         for piece in pieces:
-            self._socket.sendall(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[self._socket.send(view[: 2**20]) :]
 
     def send_until_full(self, data: bytes, still_s: float = 1) -> int:
         """Sends until nothing was taken for so long; returns how many bytes were."""

@@ -43,6 +43,7 @@ class Process(Protocol):
     def poll(self) -> int | None: ...
     def wait(self, timeout: float | None = None) -> int: ...
     def send_signal(self, sig: int) -> None: ...
+    def terminate(self) -> None: ...
     def kill(self) -> None: ...
 
 
@@ -166,6 +167,9 @@ class Forked:
                 os.kill(self.pid, sig)
             except ProcessLookupError:
                 pass  # it has ended just now
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -34,6 +34,7 @@ from tests.conftest import Start
 from tests.fakes import World
 from tests.fakes.wire import Reply, json_reply
 from tests.readme import Block, Command, Terminal
+from tests.starts import BIN
 
 # Each starts several processes; on a busy machine that takes its time.
 pytestmark = pytest.mark.timeout(180)
@@ -127,7 +128,7 @@ def make_place(folder: Path, world: World, port: int, home: Path) -> Place:
     for name in ("bin", "home/.mitmproxy", "scripts"):
         (folder / name).mkdir(parents=True)
     programs = {
-        name: f'exec {shlex.quote(str(harness.BIN / name))} "$@"'
+        name: f'exec {shlex.quote(str(BIN / name))} "$@"'
         for name in ("lmk", "mitmdump", "mitmweb")
     }
     programs |= {"python": f'exec {shlex.quote(str(SDK_PYTHON))} "$@"'}

@@ -14,7 +14,7 @@ from tests import canary
 from tests.client import Wire
 from tests.fakes import World
 from tests.fakes.families import FAMILIES
-from tests.harness import ROOT
+from tests.starts import ROOT
 
 CHAT = json.dumps({"model": "fake", "messages": [], "stream": True}).encode()
 

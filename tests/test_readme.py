@@ -128,8 +128,7 @@ def make_place(folder: Path, world: World, port: int, home: Path) -> Place:
     for name in ("bin", "home/.mitmproxy", "scripts"):
         (folder / name).mkdir(parents=True)
     programs = {
-        name: f'exec {shlex.quote(str(BIN / name))} "$@"'
-        for name in ("lmk", "mitmdump", "mitmweb")
+        name: f'exec {shlex.quote(str(BIN / name))} "$@"' for name in ("lmk", "mitmdump", "mitmweb")
     }
     programs |= {"python": f'exec {shlex.quote(str(SDK_PYTHON))} "$@"'}
     programs |= {"op": "echo canary-from-op"}

@@ -9,6 +9,7 @@ frame means what RFC 6455 says by itself.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -135,15 +136,14 @@ class Frames:
         """Whether every frame that was handed on is whole."""
         return not self._left
 
-    def read(self, data: bytes) -> list[Piece | Control]:
-        """What `data` brings, in its order.
+    def read(self, data: bytes) -> Iterator[Piece | Control]:
+        """What `data` brings, in its order. To be taken to its end.
 
         Raises:
-            FrameError: it is not valid. What came before it in `data` is not handed on either.
+            FrameError: what comes next is not valid; nothing more can be read.
         """
         if self._unread:
             data = self._unread + data
-        found: list[Piece | Control] = []
         at = 0
         while not self.closed:
             if self._left:
@@ -151,7 +151,7 @@ class Frames:
                     break
                 body = data[at : at + self._left]
                 at += len(body)
-                found.append(self._piece(b"", body, begins=False))
+                yield self._piece(b"", body, begins=False)
                 continue
             header = self._header(data, at)
             if header is None:
@@ -162,7 +162,7 @@ class Frames:
                     break
                 raw = data[at : at + size + length]
                 at += len(raw)
-                found.append(self._control(raw, opcode, raw[size:], mask))
+                yield self._control(raw, opcode, raw[size:], mask)
                 continue
             begins = not self._opcode
             if begins:
@@ -175,9 +175,8 @@ class Frames:
             title = data[at : at + size]
             body = data[at + size : at + size + length]
             at += len(title) + len(body)
-            found.append(self._piece(title, body, begins=begins))
+            yield self._piece(title, body, begins=begins)
         self._unread = b"" if self.closed else data[at:]
-        return found
 
     def _header(self, data: bytes, at: int) -> tuple[int, int, int, bytes] | None:
         """The header at this place: its size, opcode, the payload's length, the mask.

@@ -120,6 +120,8 @@ class Gate:
                     "This endpoint is no WebSocket. Use its HTTP form, with server-sent events "
                     "where it streams."
                 )
+            if ask.websocket:
+                visit = replace(visit, upgrade=handshake.read(ask, way.provider.entry))
         except Denied as denied:
             denied.visit = visit
             raise
@@ -149,7 +151,7 @@ class Gate:
             ),
             seal=_seal(provider),
             recipe=provider.recipe,
-            upgrade=(handshake.read(visit.ask, provider.entry) if visit.ask.websocket else None),
+            upgrade=visit.upgrade,
         )
 
     def message(self, grant: Grant, content: bytes) -> Grant:

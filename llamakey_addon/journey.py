@@ -250,6 +250,18 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What a client asks for that wants a WebSocket; `handshake` reads and answers it."""
+
+    key: bytes
+    """Its Sec-WebSocket-Key."""
+    offered: tuple[bytes, ...]
+    """The subprotocols that it offers."""
+    passed: tuple[bytes, ...]
+    """Those of them that the provider sees: none that holds a key or names an account."""
+
+
+@dataclass(frozen=True, slots=True)
 class Visit:
     """A request whose way and sender are known."""
 
@@ -260,6 +272,8 @@ class Visit:
     """Whether the body is read before judging; else it is streamed."""
     body_signed: bool = False
     """Whether it must be there whole, since a signature covers it, the client's or ours."""
+    upgrade: Upgrade | None = None
+    """The WebSocket that is asked for; None for a plain request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,18 +291,6 @@ class Call:
     visit: Visit
     model: str
     """As the forwarded bytes name it; "" where unknown or none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """What a client asks for that wants a WebSocket; `handshake` reads and answers it."""
-
-    key: bytes
-    """Its Sec-WebSocket-Key."""
-    offered: tuple[bytes, ...]
-    """The subprotocols that it offers."""
-    passed: tuple[bytes, ...]
-    """Those of them that the provider sees: none that holds a key or names an account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from llamakey_addon.errors import Denied
 from llamakey_addon.frames import CLOSE, TOO_BIG, Control, FrameError, Frames, Piece
 from llamakey_addon.mask import PlainMask
 
@@ -55,6 +56,7 @@ class Relay:
         "_waiting",
         "client_close",
         "provider_close",
+        "stop",
     )
 
     def __init__(
@@ -80,6 +82,8 @@ class Relay:
         """Headers and control frames that wait until so much payload has passed."""
         self.client_close: Control | None = None
         self.provider_close: Control | None = None
+        self.stop: FrameError | Denied | None = None
+        """Why it cannot go on: to be looked at when what `up` or `down` gave was passed on."""
 
     @property
     def up_clear(self) -> bool:
@@ -99,43 +103,40 @@ class Relay:
         return self.client_close is not None or self.provider_close is not None
 
     def up(self, data: bytes) -> bytes:
-        """From the client; what goes to the provider now.
-
-        Raises:
-            FrameError: it is not RFC 6455, or too large.
-            Denied: the message that ends here may not pass.
-        """
+        """From the client; what goes to the provider now."""
         out: list[bytes] = []
-        for part in self._up.read(data):
-            if isinstance(part, Control):
-                out.append(part.raw)
-                if part.opcode == CLOSE:
-                    self.client_close = part
-            elif self._judge is not None:
-                out += self._judged(part, self._judge)
-            else:
-                out.append(part.raw)
-                if self._tell is not None:
-                    self._tell(up=True, opcode=part.opcode, piece=part.payload, ends=part.ends)
+        try:
+            for part in self._up.read(data):
+                if isinstance(part, Control):
+                    out.append(part.raw)
+                    if part.opcode == CLOSE:
+                        self.client_close = part
+                elif self._judge is not None:
+                    out += self._judged(part, self._judge)
+                else:
+                    out.append(part.raw)
+                    if self._tell is not None:
+                        self._tell(up=True, opcode=part.opcode, piece=part.payload, ends=part.ends)
+        except (FrameError, Denied) as stop:
+            self.stop = stop
         return b"".join(out)
 
     def down(self, data: bytes) -> bytes:
-        """From the provider; what goes to the client now.
-
-        Raises:
-            FrameError: it is not RFC 6455.
-        """
+        """From the provider; what goes to the client now."""
         out: list[bytes] = []
-        for part in self._down.read(data):
-            if isinstance(part, Piece):
-                self._veil(part, out)
-            elif part.opcode == CLOSE:
-                self._let_go(out)
-                out.append(part.raw)
-                self.provider_close = part
-            else:
-                self._waiting.append((self._fed, part.raw))
-                self._emit(b"", out)
+        try:
+            for part in self._down.read(data):
+                if isinstance(part, Piece):
+                    self._veil(part, out)
+                elif part.opcode == CLOSE:
+                    self._let_go(out)
+                    out.append(part.raw)
+                    self.provider_close = part
+                else:
+                    self._waiting.append((self._fed, part.raw))
+                    self._emit(b"", out)
+        except FrameError as stop:
+            self.stop = stop
         return b"".join(out)
 
     def _judged(self, part: Piece, judge: Judge) -> list[bytes]:

@@ -783,28 +783,29 @@ class Road:
         assert x is not None
         assert x.relay is not None
         assert x.link is not None
-        try:
-            out = x.relay.up(data)
-        except frames.FrameError as error:
-            self._hang_up("the client broke the protocol", error.code, f"LlamaKey: {error}")
-            return
+        out = x.relay.up(data)
         if out:
             x.up += len(out)
             x.link.write(out)
+        stop = x.relay.stop
+        if isinstance(stop, Denied):
+            raise stop
+        if stop is not None:
+            self._hang_up("the client broke the protocol", stop.code, f"LlamaKey: {stop}")
+            return
         self._expect_goodbye(x.relay)
 
     def _relay_down(self, data: bytes) -> None:
         x = self._exchange
         assert x is not None
         assert x.relay is not None
-        try:
-            out = x.relay.down(data)
-        except frames.FrameError as error:
-            self._hang_up("upstream broke the protocol", frames.BAD_GATEWAY, f"provider: {error}")
-            return
+        out = x.relay.down(data)
         if out:
             x.down += len(out)
             self._rim.to_client(out)
+        if (stop := x.relay.stop) is not None:
+            self._hang_up("upstream broke the protocol", frames.BAD_GATEWAY, f"provider: {stop}")
+            return
         self._expect_goodbye(x.relay)
 
     def _expect_goodbye(self, relay: Relay) -> None:

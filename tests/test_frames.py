@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ def frame(
     return bytes(head) + mask + payload
 
 
-def joined(parts: list[Piece | Control]) -> list[tuple[int, bytes]]:
+def joined(parts: Iterable[Piece | Control]) -> list[tuple[int, bytes]]:
     """The messages and control frames that the parts are."""
     found: list[tuple[int, bytes]] = []
     text, begun = bytearray(), False
@@ -79,14 +80,15 @@ MEANS = [
 def test_a_stream_means_the_same_in_every_split(mask: bytes, cuts: list[int]) -> None:
     data = b"".join(frame(op, text, fin=fin, mask=mask) for op, text, fin in STREAM)
     reader = Frames(client=bool(mask))
-    parts, at = [], 0
+    parts: list[Piece | Control] = []
+    at = 0
     for cut in [*cuts, len(data)]:
         parts += reader.read(data[at : at + cut])
         at += cut
     assert joined(parts) == MEANS
     assert b"".join(part.raw for part in parts) == data
     assert reader.closed
-    assert reader.read(b"whatever comes behind a close") == []
+    assert list(reader.read(b"whatever comes behind a close")) == []
 
 
 def test_byte_by_byte() -> None:
@@ -149,20 +151,20 @@ WRONG = {
 def read_by_bytes(data: bytes) -> None:
     reader = Frames(client=False)
     for byte in data:
-        reader.read(bytes((byte,)))
+        list(reader.read(bytes((byte,))))
 
 
 @pytest.mark.parametrize("data", WRONG.values(), ids=WRONG)
 def test_what_is_not_rfc_6455_is_refused(data: bytes) -> None:
     with pytest.raises(FrameError):
-        Frames(client=False).read(data)
+        list(Frames(client=False).read(data))
     with pytest.raises(FrameError):
         read_by_bytes(data)
 
 
 def test_a_client_masks() -> None:
     with pytest.raises(FrameError, match="not masked"):
-        Frames(client=True).read(frame(frames.TEXT, b"hello"))
+        list(Frames(client=True).read(frame(frames.TEXT, b"hello")))
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1014, 3000, 4999])
@@ -180,12 +182,15 @@ def test_a_close_without_a_code() -> None:
 
 def test_a_message_has_a_bound_over_its_frames() -> None:
     reader = Frames(client=True, message_bytes=10)
-    reader.read(frame(frames.TEXT, b"12345", fin=False, mask=MASK))
-    reader.read(frame(frames.PING, b"x" * 100, mask=MASK))
-    reader.read(frame(0, b"67890", mask=MASK))
-    reader.read(frame(frames.TEXT, b"1234567890", fin=False, mask=MASK))
+    for data in (
+        frame(frames.TEXT, b"12345", fin=False, mask=MASK),
+        frame(frames.PING, b"x" * 100, mask=MASK),
+        frame(0, b"67890", mask=MASK),
+        frame(frames.TEXT, b"1234567890", fin=False, mask=MASK),
+    ):
+        list(reader.read(data))
     with pytest.raises(FrameError) as caught:
-        reader.read(frame(0, b"1", mask=MASK)[:6])
+        list(reader.read(frame(0, b"1", mask=MASK)[:6]))
     assert caught.value.code == frames.TOO_BIG
 
 

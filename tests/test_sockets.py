@@ -70,7 +70,7 @@ def down(bench: Bench) -> list[tuple[int, bytes]]:
 
 def goodbye(bench: Bench) -> tuple[int, str]:
     """Code and reason of the close that the client has read last."""
-    last = Frames(client=False).read(bytes(bench.rim.out))[-1]
+    *_, last = Frames(client=False).read(bytes(bench.rim.out))
     assert isinstance(last, Control)
     assert last.opcode == frames.CLOSE
     return last.code, last.reason
@@ -419,9 +419,10 @@ def test_bytes_behind_a_goodbye_go_nowhere(bench: Bench) -> None:
 )
 def test_a_client_that_breaks_the_protocol(bench: Bench, data: bytes, code: int) -> None:
     link = opened(bench)
-    bench.client(data)
+    good = client(frames.TEXT, b"good")
+    bench.client(good + data)
     assert goodbye(bench)[0] == code
-    assert up(link) == [(frames.CLOSE, struct.pack("!H", 1001))], "and nothing of what it sent"
+    assert up(link) == [(frames.TEXT, b"good"), (frames.CLOSE, struct.pack("!H", 1001))]
     assert link.state == "dropped"
     assert only(bench).end == "the client broke the protocol"
     bench.client(b"x" * 1000)
@@ -434,7 +435,8 @@ def test_a_client_that_breaks_the_protocol(bench: Bench, data: bytes, code: int)
 )
 def test_a_provider_that_breaks_the_protocol(bench: Bench, data: bytes) -> None:
     link = opened(bench)
-    bench.answer(data)
+    bench.answer(frame(frames.TEXT, b"good") + data)
+    assert down(bench)[0] == (frames.TEXT, b"good")
     assert goodbye(bench)[0] == 1014
     assert link.state == "dropped"
     assert only(bench).end == "upstream broke the protocol"

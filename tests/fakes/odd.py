@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 
 from websockets.utils import accept_key
 
-from tests.fakes.steps import Gate
+from tests.fakes.steps import Deaf, Gate
 from tests.fakes.wire import DATE, Performer, Reply, Request, json_reply, ndjson_reply
 
 if TYPE_CHECKING:
@@ -347,6 +347,8 @@ async def play(exchange: Exchange, steps: tuple[Step, ...]) -> None:
         if isinstance(step, Gate):
             await exchange.pass_gate(step)
             step.mark_sent()
+        elif isinstance(step, Deaf):
+            await step.gate.leave()
         elif isinstance(step, bytes):
             await exchange.write(step.replace(b"{accept}", accept_key(key).encode()))
         elif step == "reset":

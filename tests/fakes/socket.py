@@ -50,9 +50,10 @@ class Socket:
         self._opcode = Opcode.TEXT
 
     @property
-    def close_code(self) -> int | None:
+    def close_code(self) -> int:
         """Of the other side's goodbye; 1006 where it left without one."""
-        return self._protocol.close_code
+        said = self._protocol.close_rcvd
+        return 1006 if said is None else said.code
 
     @property
     def extended(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 
 GATE_HEADER = b"x-fake-gate"
 """A request with this header has its streamed answer held by the gate that it names."""
@@ -91,3 +92,10 @@ class Gate:
         for loop, event in self._wakers:
             loop.call_soon_threadsafe(event.set)
         self._condition.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Deaf:
+    """A step that waits for leave, and reads nothing of what comes meanwhile."""
+
+    gate: Gate

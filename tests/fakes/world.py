@@ -17,12 +17,12 @@ from tests.canary import forms
 from tests.fakes.certs import Certificates
 from tests.fakes.families import FAMILIES
 from tests.fakes.server import LOCAL_KEY, serve
-from tests.fakes.steps import Gate
+from tests.fakes.steps import Deaf, Gate
 from tests.fakes.wire import Reply, Request
 
 CLOSE = "close"
 RESET = "reset"
-type Step = bytes | Gate | str
+type Step = bytes | Gate | Deaf | str
 """A step of a script: bytes to write, a gate to pass, CLOSE (an orderly end) or RESET."""
 
 

@@ -11,6 +11,7 @@ Python: no I/O but the store, and nothing of mitmproxy. A refusal is an exceptio
 
 from __future__ import annotations
 
+import functools
 import traceback
 from dataclasses import replace
 from typing import Protocol
@@ -21,6 +22,7 @@ from llamakey_addon import (
     authorize,
     catalogue,
     denial,
+    filters,
     handshake,
     http1,
     route,
@@ -41,6 +43,7 @@ from llamakey_addon.journey import (
     Route,
     Seal,
     Usage,
+    User,
     Visit,
 )
 from llamakey_addon.keys import redact
@@ -105,8 +108,9 @@ class Gate:
             ask=ask,
             route=way,
             user=user,
-            body_wanted=endpoint is not None and endpoint.model == "body" and ask.body_length != 0,
+            body_wanted=False,
         )
+        visit = replace(visit, body_wanted=authorize.wants_body(visit, counted=self._counts(user)))
         try:
             authorize.allow(visit)  # before a body is read for nothing
             if not way.provider.ready:
@@ -134,21 +138,31 @@ class Gate:
             Denied: a rule stands against it, or its body cannot be read.
         """
         self.still(visit)
-        call = authorize.judge(visit, body, json_body_bytes=self.limits.json_body_bytes)
+        limit = self.limits.json_body_bytes
+        call = authorize.judge(
+            visit,
+            body,
+            json_body_bytes=limit,
+            find_route=functools.partial(self._within, visit.route.provider),
+        )
+        shown = authorize.answer_filter(visit, limit_bytes=limit)
+        makers = () if shown is None else (shown,)
         provider = visit.route.provider
         upstream = provider.upstream
         if upstream is None:
             raise NotReady(f"{provider.entry.name} has no upstream on this proxy.")
+        headers = http1.upstream_headers(
+            visit.ask.headers,
+            strip=self.settings.strip_headers,
+            authority=upstream.authority,
+        )
         return Grant(
             call=call,
             upstream=upstream,
             method=visit.ask.method,
             target=visit.route.target,
-            headers=http1.upstream_headers(
-                visit.ask.headers,
-                strip=self.settings.strip_headers,
-                authority=upstream.authority,
-            ),
+            headers=filters.unconditional(headers) if makers else headers,
+            filters=makers,
             seal=_seal(provider),
             recipe=provider.recipe,
             upgrade=visit.upgrade,
@@ -297,6 +311,17 @@ class Gate:
         self._book(receipt)
 
     # ── inner ─────────────────────────────────────────────────────────────────────────────────
+
+    def _within(self, provider: Provider, path: str, method: str) -> Route:
+        """The way of a request that stands within another one to the same provider."""
+        settings = self.settings
+        target = f"/{provider.prefix}{path}"
+        return route.find(target, method, settings.providers, settings.query_keys)
+
+    def _counts(self, user: User) -> bool:
+        """Whether limits or budgets hold for somebody, so that the model matters."""
+        scoped = user.scope is not None and user.scope.caps
+        return bool(self.settings.everybody or user.policy.caps or scoped)
 
     def _book(self, receipt: Receipt) -> None:
         try:

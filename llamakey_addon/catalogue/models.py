@@ -160,6 +160,64 @@ class Alias(Model):
         return self
 
 
+type JsonPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./{}\[\]]+$")]
+"""Where in JSON values stand: `requests[].params.model`; `[]` stands for each item of a list.
+In lists of models `{owner}/{name}` joins two."""
+
+
+class Requests(Model):
+    """Requests within a request: each is judged as if it came by itself.
+
+    In a JSON body they stand at `at`; in an uploaded form they are the lines of its file, where the
+    field `field` is one of `values`.
+    """
+
+    at: JsonPath | None = None
+    """Of each request's body in the JSON body, e.g. `requests[].params`."""
+    path: str = ""
+    """The provider's path that each is for; empty where each says so itself, as `url`."""
+    field: str = ""
+    """Name of the form's field that says what a file is for, e.g. `purpose`."""
+    values: tuple[str, ...] = ()
+    """Its values for files of requests; empty: any."""
+    file: str = "file"
+    """Name of the form's part with the lines."""
+    body: str = "body"
+    """Name in a line under which the request's body stands."""
+    model_elsewhere: bool = False
+    """A request that names no model takes the batch's, which is judged when that is made."""
+    elsewhere: bool = False
+    """The requests come by other ways than this body (parts of an upload), so they can't be judged:
+    where there are rules, such a request is refused."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Requests:
+        if (self.at is None) == (not self.field):
+            raise ValueError("requests stand `at` a place of JSON or in a form by its `field`")
+        return self
+
+
+class ModelNames(Model):
+    """How a provider writes one model in several ways."""
+
+    prefixes: tuple[str, ...] = ()
+    """What may stand before a name and means nothing, e.g. `models/`."""
+    suffix: str = ""
+    """What parts a name from a variant of it, e.g. `:` in `llama3:8b` or `model:provider`."""
+    default: str = ""
+    """The variant that a name without one means, e.g. `latest`."""
+    opaque: str = ""
+    """Regular expression of names that say nothing of the model, such as a version's hash."""
+
+    @model_validator(mode="after")
+    def _compiles(self) -> ModelNames:
+        try:
+            re.compile(self.opaque)
+        except re.error as error:
+            raise ValueError(f"{self.opaque!r} is no regular expression: {error}") from None
+        return self
+
+
 class Endpoint(Model):
     """An endpoint that matters: the log and the rules know it by name."""
 
@@ -174,7 +232,20 @@ class Endpoint(Model):
     """Where the model's name stands: a field of the JSON body, a part `{model}` of the path, a form
     field of a multipart body, a query parameter, a field of a WebSocket's messages, or nowhere."""
     model_field: str = "model"
-    """Name of that field or parameter; of a message, dots lead inwards (`setup.model`)."""
+    """Name of that field or parameter; of a message, dots lead inwards (`setup.model`). Of a path
+    it may join several parts: `{owner}/{model}`."""
+    model_also: tuple[JsonPath, ...] = ()
+    """Where further models stand in the JSON body, all of which must be allowed: fallbacks, models
+    within tools, a model that may be left out."""
+    modelless: bool = False
+    """That nothing below a path with `{…...}` names a model."""
+    requests: Requests | None = None
+    """Requests that stand in the body of this one: a batch."""
+    lists: tuple[JsonPath, ...] = ()
+    """For a list of models: where their names stand in the answer, e.g. `data[].id`. The caller is
+    shown those that they may use."""
+    describes: bool = False
+    """It tells of one model, and does not use it."""
     model_type: str = ""
     """Of a message: its `type` where it names the model, e.g. `response.create`; other messages
     do not. Empty: those that have the first part of `model_field`."""
@@ -245,6 +316,7 @@ class Entry(Model):
     """Requests whose answer is a credential of the account, e.g. `POST /v1/api_keys`: method and
     path glob. Such a credential would serve its holder without this proxy, so only a rule that
     names the path allows them."""
+    model_names: ModelNames = ModelNames()
     endpoints: tuple[Endpoint, ...] = ()
     clients: tuple[Client, ...] = ()
     notes: str = ""

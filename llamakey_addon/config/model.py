@@ -80,9 +80,10 @@ class LimitsPart(Part):
     """How long a client's connection may wait for its next request."""
     body_bytes: Bytes = 1073741824
     """Body of a request."""
-    json_body_bytes: Bytes = 8388608
-    """JSON bodies up to this size are read whole before a request is judged; longer ones are
-    streamed."""
+    json_body_bytes: Bytes = 33554432
+    """Bodies that are read whole before a request is judged: JSON; forms and files of batches where
+    something hangs on them; lists in answers that are filtered. A longer one streams, and is
+    refused where it would have to be read for a rule."""
     signed_body_bytes: Bytes = 33554432
     """Bodies whose hash is signed (AWS) are read whole up to this size; longer ones are refused."""
     body_timeout_s: Seconds = 60.0

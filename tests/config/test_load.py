@@ -87,7 +87,7 @@ def test_defaults(load):
         head_timeout_s=20,
         keepalive_timeout_s=75,
         body_bytes=1 << 30,
-        json_body_bytes=8 << 20,
+        json_body_bytes=32 << 20,
         signed_body_bytes=32 << 20,
         body_timeout_s=60,
         answer_timeout_s=1800,

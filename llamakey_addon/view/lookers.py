@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: In the order in which they are called.
 HOOKS: Final = ("requestheaders", "request", "responseheaders", "response", "error")
+SOCKET_HOOKS: Final = ("websocket_start", "websocket_message", "websocket_end")
 
 
 def _option(name: str) -> Callable[[Any, Options], bool]:
@@ -61,7 +62,7 @@ def anybody(addons: Iterable[Any], options: Options) -> bool:
 
 
 def _looks(addon: Any, options: Options) -> bool:
-    if not any(handlers(addon, HOOKS)):
+    if not any(handlers(addon, (*HOOKS, *SOCKET_HOOKS))):
         return False
     kind = type(addon)
     if not kind.__module__.startswith(_HOME):

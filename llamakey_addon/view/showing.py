@@ -12,7 +12,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mitmproxy import flow as mitmflow
 from mitmproxy import hooks, http
@@ -23,6 +23,12 @@ from mitmproxy.proxy.layers.http._hooks import (
     HttpResponseHeadersHook,
     HttpResponseHook,
 )
+from mitmproxy.proxy.layers.websocket import (
+    WebsocketEndHook,
+    WebsocketMessageHook,
+    WebsocketStartHook,
+)
+from mitmproxy.websocket import WebSocketData, WebSocketMessage
 
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Answer, Ask, Headers, Usage, Visit
@@ -33,6 +39,7 @@ from llamakey_addon.view.cover import Cover
 from llamakey_addon.view.dispatch import cancelled, fire
 from llamakey_addon.view.roadflow import RoadFlow
 from llamakey_addon.view.store import trim
+from llamakey_addon.view.talk import Talk
 
 if TYPE_CHECKING:
     from mitmproxy.connection import Client
@@ -45,6 +52,7 @@ _FRAMING = frozenset(
     {b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"trailer"}
 )
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+SWITCHED: Final = 101
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -107,6 +115,7 @@ class Showing:
         self._told = False
         self._was_held = False
         self._spoken: http.Response | None = None
+        self._talk: Talk | None = None
         self._over = False
         self._steps: deque[Callable[[], Awaitable[None]]] = deque()
         self._running = False
@@ -122,18 +131,32 @@ class Showing:
 
     def answered(self, status: int, reason: bytes, headers: Headers) -> None:
         answer = roadflow.response(status, reason, headers, None, time.time())
-        self._later(lambda: self._show_head(answer))
+        if status == SWITCHED:
+            data = WebSocketData()
+            self._talk = Talk(data, self._limit, self._cover.content)
+            answer.data.content = b""
+            self._later(lambda: self._show_switch(answer, data))
+        else:
+            self._later(lambda: self._show_head(answer))
 
     def piece(self, data: bytes) -> None:
         self._down.add(data)
 
     def message(self, *, up: bool, opcode: int, piece: bytes, ends: bool) -> None:
-        (self._up if up else self._down).add(piece)
+        if self._talk is None:
+            return
+        message = self._talk.take(up=up, opcode=opcode, piece=piece, ends=ends)
+        if message is not None:
+            self._later(lambda: self._show_message(message))
 
     def ended(self, usage: Usage, goodbye: Goodbye | None = None) -> None:
         self._end()
         at_s = time.time()
-        self._later(lambda: self._show_end(usage, at_s))
+        if self._talk is not None:
+            talk = self._talk
+            self._later(lambda: self._show_goodbye(talk, goodbye, at_s))
+        else:
+            self._later(lambda: self._show_end(usage, at_s))
 
     def refused(self, ask: Ask, answer: Answer) -> None:
         self._end()
@@ -297,6 +320,24 @@ class Showing:
         flow.server_conn.timestamp_start = flow.request.timestamp_end
         flow.response = answer
         await self._show(HttpResponseHeadersHook(flow))
+
+    async def _show_switch(self, answer: http.Response, data: WebSocketData) -> None:
+        """The handshake is a whole flow; what comes then are its messages."""
+        await self._show_head(answer)
+        answer.timestamp_end = answer.timestamp_start
+        self._flow.websocket = data
+        await self._show(HttpResponseHook(self._flow))
+        await self._show(WebsocketStartHook(self._flow))
+
+    async def _show_message(self, message: WebSocketMessage) -> None:
+        assert self._flow.websocket is not None
+        self._flow.websocket.messages.append(message)
+        await self._show(WebsocketMessageHook(self._flow))
+
+    async def _show_goodbye(self, talk: Talk, goodbye: Goodbye | None, at_s: float) -> None:
+        for remark in talk.end(goodbye, at_s):
+            self._flow.remark(remark)
+        await self._show(WebsocketEndHook(self._flow))
 
     async def _show_end(self, usage: Usage, at_s: float) -> None:
         flow = self._flow

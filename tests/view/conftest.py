@@ -20,6 +20,8 @@ CONFIG: dict[str, Any] = {
     "limits": {"json_body_bytes": 200_000},
     "users": {"bob": {"allow": [{"providers": ["openai"], "paths": ["/v1/chat/completions"]}]}},
 }
+#: The last hook of a flow; a WebSocket goes on after its `response`.
+LAST = ("response", "error", "websocket_end")
 CHAT = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}'
 CHAT_PATH = "/openai/v1/chat/completions"
 
@@ -76,7 +78,7 @@ class Caller:
         for _ in ticks(10):
             lines = (self.proxy.folder / "hooks.jsonl").read_text().splitlines()
             facts = [json.loads(line) for line in lines if f'"{self.mark}"' in line]
-            if facts and facts[-1]["hook"] in ("response", "error"):
+            if facts and facts[-1]["hook"] in LAST:
                 return facts
         raise TimeoutError("no last hook")
 

@@ -98,3 +98,15 @@ async def response(flow):
 
 def error(flow):
     _act("error", flow)
+
+
+def websocket_start(flow):
+    _act("websocket_start", flow)
+
+
+def websocket_message(flow):
+    _act("websocket_message", flow)
+
+
+def websocket_end(flow):
+    _act("websocket_end", flow)

@@ -10,11 +10,13 @@ from mitmproxy import addonmanager, connection, flow, hooks, http, options
 from mitmproxy.addons import clientplayback, eventstore, intercept
 from mitmproxy.addons import view as mitmview
 from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import _hooks
 from mitmproxy.test import tflow
 from mitmproxy.tools.web import app, master
+from mitmproxy.websocket import WebSocketData
 
-from llamakey_addon.view.lookers import HOOKS
+from llamakey_addon.view.lookers import HOOKS, SOCKET_HOOKS
 from llamakey_addon.view.roadflow import RoadFlow
 from tests.test_contract import holds
 
@@ -60,6 +62,18 @@ def test_the_hooks_of_a_flow() -> None:
         "just these hooks of HTTP",
         "view/lookers.py",
     )
+
+
+def test_the_hooks_of_a_websocket() -> None:
+    found = {
+        str(hook.name)
+        for hook in vars(websocket).values()
+        if isinstance(hook, type) and issubclass(hook, hooks.Hook) and hook.name
+    }
+    holds(found == set(SOCKET_HOOKS), "just these hooks of WebSockets", "view/lookers.py")
+    named = {field.name for field in fields(WebSocketData)}
+    wanted = {"messages", "closed_by_client", "close_code", "close_reason", "timestamp_end"}
+    holds(wanted <= named, "the fields of WebSocketData", "view/talk.py")
 
 
 def test_the_store_of_a_view() -> None:

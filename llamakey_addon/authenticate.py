@@ -17,13 +17,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import assert_never
 from urllib.parse import parse_qsl
 
-from llamakey_addon import forwarded, handshake, keys
+from llamakey_addon import forwarded, handshake, keyfile, keys, signature
 from llamakey_addon.catalogue.models import Slot
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import ConfigError, Forbidden, NotReady, Unauthenticated
 from llamakey_addon.journey import Ask, Provider, User, Visit
 from llamakey_addon.keys import Parsed
 from llamakey_addon.store import KeyRow, Store, StoreError
+from llamakey_addon.tokens import Tokens, looks_issued
 
 _ENV_FILE = "llamakey_local.env"
 _CANDIDATE = re.compile(rf"{keys.MARK}[A-Za-z0-9_-]*")
@@ -31,14 +32,19 @@ _CANDIDATE = re.compile(rf"{keys.MARK}[A-Za-z0-9_-]*")
 _NO_DIGEST = bytes(32)
 
 
-def who(ask: Ask, provider: Provider, store: Store, settings: Settings) -> User:
+def who(
+    ask: Ask, provider: Provider, store: Store, settings: Settings, tokens: Tokens | None = None
+) -> User:
     """The owner of the local key that came with a request, or of the one that it is replayed as.
+
+    Where it came by a signature of AWS's, that is verified apart (`signature.verify`), since it may
+    cover the body. Without `tokens`, what is derived from a local key is not taken.
 
     Raises Unauthenticated, and NotReady when the store fails. Nothing of what was sent is in a
     message but a local key's id.
     """
     try:
-        row = _key(ask, provider, store, settings)
+        row = _key(ask, provider, store, settings, tokens)
     except StoreError as error:
         raise NotReady(
             "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "
@@ -84,10 +90,27 @@ def is_valid(key_id: str, store: Store) -> bool:
     return row is not None and row.ended(time.time()) is None
 
 
-def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyRow:
+def _key(
+    ask: Ask, provider: Provider, store: Store, settings: Settings, tokens: Tokens | None
+) -> KeyRow:
     if ask.as_key:
         # From where it came was judged when it was first sent.
         return _named(ask.as_key, store, provider)
+    row = _shown_by(ask, provider, store, settings, tokens)
+    if row.networks and not forwarded.is_within(ask.peer, _networks(row.networks)):
+        raise Unauthenticated(
+            f"The key {keys.MARK}{row.id}-… may not be used from {ask.peer}. Call from where it is "
+            "meant for, or ask the proxy's owner for a key of this place "
+            "(`lmk keys new NAME --from …`).",
+            detail=f"key {row.id} ({row.name}) is for {', '.join(row.networks)} alone",
+        )
+    return row
+
+
+def _shown_by(
+    ask: Ask, provider: Provider, store: Store, settings: Settings, tokens: Tokens | None
+) -> KeyRow:
+    """The key that a request shows, or that it shows to have by something derived from it."""
     in_slots = list(_in_slots(ask, provider.entry.credential.accept))
     texts = {text for text in in_slots if keys.looks_local(text)}
     everywhere = {match for text in _marked(ask, settings) for match in _CANDIDATE.findall(text)}
@@ -97,8 +120,14 @@ def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyR
             "second key in the SDK's default headers, or in the URL.",
             detail=f"keys {', '.join(sorted(map(keys.mask_local, everywhere)))}",
         )
+    if not texts and tokens is not None and _takes_signed_tokens(provider):
+        signed = next(filter(keyfile.looks_signed, in_slots), "")
+        if signed:
+            return _by_key_file(signed, provider, store, tokens)
     if not texts:
         raise _nothing_of_ours(ask, provider, settings, bool(in_slots), bool(everywhere))
+    if tokens is not None and len(texts) == 1 and looks_issued(text := next(iter(texts))):
+        return _by_token(text, provider, store, tokens)
     # Of one key there may be two forms, with and without the client's own prefix.
     parsed = {found for text in texts if (found := keys.parse(text)) is not None}
     if len(parsed) != 1:
@@ -106,15 +135,49 @@ def _key(ask: Ask, provider: Provider, store: Store, settings: Settings) -> KeyR
             "The LlamaKey key in this request is cut or mistyped: its checksum is wrong. "
             f"Copy it again, or `source {_ENV_FILE}`."
         )
-    row = _verified(parsed.pop(), store, provider)
-    if row.networks and not forwarded.is_within(ask.peer, _networks(row.networks)):
+    return _verified(parsed.pop(), store, provider)
+
+
+def by_text(text: str, provider: Provider, store: Store) -> KeyRow:
+    """The valid key that `text` is, wherever it stood. Raises Unauthenticated, StoreError."""
+    parsed = keys.parse(text)
+    if parsed is None:
+        raise Unauthenticated("That is no LlamaKey key, or it is cut or mistyped. Copy it again.")
+    return _verified(parsed, store, provider)
+
+
+def by_id(key_id: str, provider: Provider, store: Store) -> KeyRow:
+    """The valid key of this id, which has been proved otherwise. As `by_text`."""
+    return _named(key_id, store, provider)
+
+
+def _by_token(text: str, provider: Provider, store: Store, tokens: Tokens) -> KeyRow:
+    token = tokens.read(text, provider.id)
+    if token is None:
         raise Unauthenticated(
-            f"The key {keys.MARK}{row.id}-… may not be used from {ask.peer}. Call from where it is "
-            "meant for, or ask the proxy's owner for a key of this place "
-            "(`lmk keys new NAME --from …`).",
-            detail=f"key {row.id} ({row.name}) is for {', '.join(row.networks)} alone",
+            "This proxy has not issued the token in this request, or for another provider. Get a "
+            "new one: the SDK does so when it starts anew."
         )
-    return row
+    if token.ends_s <= time.time():
+        raise Unauthenticated(
+            "The token in this request has ended. SDKs get a new one by themselves; in a client of "
+            "your own, ask for one again when it ends (`expires_in`)."
+        )
+    return _named(token.key_id, store, provider)
+
+
+def _by_key_file(text: str, provider: Provider, store: Store, tokens: Tokens) -> KeyRow:
+    signed = keyfile.read(text, tokens, time.time())
+    if signed.is_grant:
+        raise Unauthenticated(
+            "The signed token in this request is for a token server. Exchange it there (the key "
+            "file's token_uri), and send the access token that it gives."
+        )
+    return _named(signed.key_id, store, provider)
+
+
+def _takes_signed_tokens(provider: Provider) -> bool:
+    return any(slot.proof == "jwt" for slot in provider.entry.credential.accept)
 
 
 @lru_cache(maxsize=1024)
@@ -210,6 +273,10 @@ def _in_slots(ask: Ask, slots: tuple[Slot, ...]) -> Iterator[str]:
             continue
         if slot.subprotocol:
             yield from _in_subprotocols(ask, slot.subprotocol)
+            continue
+        if slot.proof == "sigv4":
+            if signature.is_signed(ask) and (key := signature.key_in(ask)):
+                yield key
             continue
         wanted = _normal((slot.header or "").encode())
         for name, raw in ask.headers:

@@ -41,7 +41,8 @@ def answer(
         contact: whom to ask, as the owner wrote it; may be empty.
         envelopes: by name; holds `plain` and every provider's.
     """
-    envelope = envelopes[provider.entry.envelope if provider is not None else _NOBODYS]
+    usual = provider.entry.envelope if provider is not None else _NOBODYS
+    envelope = envelopes[denied.envelope or usual]
     fill = _Fill(
         message=_message(denied, contact, request_id),
         code=denied.code,

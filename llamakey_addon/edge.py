@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from llamakey_addon.journey import Ask, Recipe, Upstream
+from llamakey_addon.neighbours import is_own_user
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
 from llamakey_addon.upstream import Wish
@@ -62,6 +63,9 @@ class RoadEdge:
     def soon(self) -> None:
         self._loop.call_soon(self.road.go_on)
 
+    def is_own_user(self) -> bool:
+        return False
+
     def _tick(self) -> None:
         self._alarm = None
         self.road.tick()
@@ -107,6 +111,10 @@ class ClientEdge(RoadEdge):
         self._reading_paused = False
         if (transport := self._transport()) is not None and not transport.is_closing():
             transport.resume_reading()
+
+    def is_own_user(self) -> bool:
+        transport = self._transport()
+        return transport is not None and is_own_user(transport.get_extra_info("socket"))
 
     def watch(self, ask: Ask) -> Look | None:
         return self._house.watch(ask, self.road, self.client)

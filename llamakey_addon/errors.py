@@ -80,6 +80,8 @@ class Denied(LlamaKeyError):
         self.message = message
         self.setting = setting
         self.detail = detail
+        self.envelope = ""
+        """The shape of its answer, where that is not the provider's usual one."""
         self.visit: Visit | None = None
         """Whose request it is, where that was known before it was refused; for the log."""
         super().__init__(message)

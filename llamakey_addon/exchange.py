@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llamakey_addon import framing, http1
 from llamakey_addon.filters import Chain
-from llamakey_addon.journey import Ask, Grant, Headers, Seal, Visit
+from llamakey_addon.journey import Ask, Errand, Grant, Headers, Seal, Visit
 from llamakey_addon.mask import Mask, NoMask
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Link, Look
@@ -26,6 +26,7 @@ class Exchange:
         "content",
         "down",
         "ends_with_connection",
+        "errand",
         "first_byte_s",
         "grant",
         "head",
@@ -52,6 +53,7 @@ class Exchange:
         self.visit: Visit | None = None
         self.grant: Grant | None = None
         self.seal: Seal | None = None
+        self.errand: Errand | None = None
         self.look: Look | None = None
         self.link: Link | None = None
         self.body = framing.Body(head.length)

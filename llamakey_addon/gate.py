@@ -12,9 +12,10 @@ Python: no I/O but the store, and nothing of mitmproxy. A refusal is an exceptio
 from __future__ import annotations
 
 import functools
+import time
 import traceback
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from llamakey_addon import (
     account,
@@ -26,6 +27,8 @@ from llamakey_addon import (
     handshake,
     http1,
     route,
+    signature,
+    signin,
 )
 from llamakey_addon.config import Limits, Settings
 from llamakey_addon.credentials import Placed
@@ -36,6 +39,7 @@ from llamakey_addon.journey import (
     Answer,
     Ask,
     Body,
+    Errand,
     Grant,
     Headers,
     Provider,
@@ -49,8 +53,11 @@ from llamakey_addon.journey import (
 from llamakey_addon.keys import redact
 from llamakey_addon.mask import forms_of, mask_all
 from llamakey_addon.store import Store
+from llamakey_addon.tokens import Tokens
 
 HEALTH_PATH = "/_llamakey/health"
+ERRAND_BYTES: Final = signin.BODY_BYTES
+"""Of the body of a call that the proxy answers itself."""
 
 
 class Journal(Protocol):
@@ -70,6 +77,8 @@ class Gate:
         self.vault = vault
         self._journal = journal
         self._envelopes = catalogue.load().envelopes
+        self._tokens = Tokens(settings.data_folder)
+        self._seen = signature.Seen()
         self.draining = False
         self.shut = ""
         """Why nothing is served, or "": set while the addon is out of mitmproxy's chain."""
@@ -85,7 +94,7 @@ class Gate:
 
     # ── the story ─────────────────────────────────────────────────────────────────────────────
 
-    def arrive(self, ask: Ask) -> Visit | Answer:
+    def arrive(self, ask: Ask) -> Visit | Errand | Answer:
         """Where does this request go, and who sends it?
 
         Raises:
@@ -98,17 +107,25 @@ class Gate:
         if self.draining:
             raise Draining
         settings = self.settings
+        if signin.is_metadata(ask):
+            return signin.metadata(ask, settings.providers)
         way = route.find(ask.target, ask.method, settings.providers, settings.query_keys)
         if self._is_courtesy(ask, way):
             return Answer(200, "OK", (), b"")
-        user = authenticate.who(ask, way.provider, self._store, settings)
+        if (errand := signin.find(way, ask)) is not None:
+            return errand
+        user = authenticate.who(ask, way.provider, self._store, settings, self._tokens)
         self._store.used(user.key_id, ask.time_s)
         endpoint = way.endpoint
+        recipe = way.provider.recipe
+        claim = self._claim(ask, way.provider)
         visit = Visit(
             ask=ask,
             route=way,
             user=user,
             body_wanted=False,
+            body_signed=claim is not None or (recipe is not None and recipe.signs_body),
+            claim=claim,
         )
         visit = replace(visit, body_wanted=authorize.wants_body(visit, counted=self._counts(user)))
         try:
@@ -131,6 +148,16 @@ class Gate:
             raise
         return visit
 
+    def perform(self, errand: Errand, content: bytes) -> Answer:
+        """Answer a call for a token. Raises Denied."""
+        return signin.perform(errand, content, self._store, self._tokens)
+
+    def prove(self, visit: Visit, content: bytes | None) -> None:
+        """Verify the client's signature, where its body was waited for. Raises Unauthenticated."""
+        if visit.claim is not None:
+            signature.verify(visit.claim, content)
+            self._seen.once(visit.claim, time.time())
+
     def depart(self, visit: Visit, body: Body) -> Grant:
         """May this request be sent, and what of it?
 
@@ -148,7 +175,7 @@ class Gate:
         shown = authorize.answer_filter(visit, limit_bytes=limit)
         makers = () if shown is None else (shown,)
         provider = visit.route.provider
-        upstream = provider.upstream
+        upstream = visit.route.region or provider.upstream
         if upstream is None:
             raise NotReady(f"{provider.entry.name} has no upstream on this proxy.")
         headers = http1.upstream_headers(
@@ -334,6 +361,18 @@ class Gate:
         status, reason = (200, "OK") if state == b"ok" else (503, "Service Unavailable")
         headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
         return Answer(status, reason, headers, b'{"status": "' + state + b'"}\n')
+
+    def _claim(self, ask: Ask, provider: Provider) -> signature.Claim | None:
+        """The client's signature, where it signs; what the head alone can prove is proved."""
+        slots = provider.entry.credential.accept
+        if ask.as_key or not any(slot.proof == "sigv4" for slot in slots):
+            return None
+        if not signature.is_signed(ask):
+            return None
+        claim = signature.claim(ask, time.time())
+        if claim.body_sha256:
+            signature.verify(claim, None)
+        return claim
 
     def _is_courtesy(self, ask: Ask, way: Route) -> bool:
         """A keyless look at a bare prefix, as some clients send before their first request."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint, Entry, Placement
     from llamakey_addon.filters import MakeFilter
     from llamakey_addon.keys import Secret
+    from llamakey_addon.signature import Claim
 
 type Headers = tuple[tuple[bytes, bytes], ...]
 """Names and values as they came, in their order, with their duplicates."""
@@ -140,6 +141,10 @@ class Provider:
     """What switches this provider on, for a person: empty when it is ready."""
     recipe: Recipe | None = None
     """How its credential is made, where that is no key; then `secret` is None."""
+    regions: Mapping[str, Upstream] = field(default_factory=dict)
+    """Upstreams among which the path chooses (`Entry.regions`), by the region's name."""
+    metadata: str = ""
+    """Name of the local key for which we are Google's metadata server; "" for not at all."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -165,6 +170,8 @@ class Route:
     """Without `?`, without a credential; as it will be sent."""
     params: dict[str, str]
     """What the endpoint's `{…}` matched."""
+    region: Upstream | None = None
+    """The upstream that the path chose; None for the provider's own."""
 
     @property
     def target(self) -> str:
@@ -274,6 +281,8 @@ class Visit:
     """Whether it must be there whole, since a signature covers it, the client's or ours."""
     upgrade: Upgrade | None = None
     """The WebSocket that is asked for; None for a plain request."""
+    claim: Claim | None = None
+    """The client's own signature, to be verified when the body is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +323,16 @@ class Grant:
     @property
     def visit(self) -> Visit:
         return self.call.visit
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A request that the proxy answers itself, once its body is there: a call for a token."""
+
+    ask: Ask
+    provider: Provider
+    metadata: bool = False
+    """As Google's metadata server, which nobody but processes of our own user may ask."""
 
 
 @dataclass(frozen=True, slots=True)

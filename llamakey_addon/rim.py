@@ -95,4 +95,7 @@ class Rim(Protocol):
     def soon(self) -> None:
         """Call `Road.go_on` after whatever else waits for its turn."""
 
+    def is_own_user(self) -> bool:
+        """Whether the client is a process of the proxy's own user on this machine."""
+
     def watch(self, ask: Ask) -> Look | None: ...

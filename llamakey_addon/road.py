@@ -35,6 +35,7 @@ from llamakey_addon.errors import (
     BodyTooLarge,
     Broken,
     Denied,
+    Forbidden,
     HeadTimeout,
     NoCredential,
     Unauthenticated,
@@ -43,8 +44,9 @@ from llamakey_addon.errors import (
 )
 from llamakey_addon.exchange import Exchange
 from llamakey_addon.filters import chain_for
-from llamakey_addon.gate import Gate
-from llamakey_addon.journey import Answer, Ask, Body, Outgoing, Recipe, Seal, Usage, Visit
+from llamakey_addon.gate import ERRAND_BYTES, Gate
+from llamakey_addon.journey import Answer, Ask, Body, Errand, Outgoing, Recipe, Seal, Usage, Visit
+from llamakey_addon.keys import redact
 from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Goodbye, Link, Look, Rim, Seen
@@ -305,6 +307,8 @@ class Road:
             if isinstance(again, Answer):
                 self._answer_locally(again, "answered here")
                 return
+            if isinstance(again, Errand):
+                raise BadRequest("An edit cannot make a call for a token of a request.")
             visit = x.visit = again
             if seen.content is not None:
                 x.parts = [seen.content]
@@ -451,6 +455,15 @@ class Road:
             if isinstance(visit, Answer):
                 self._answer_locally(visit, "answered here")
                 return
+            if isinstance(visit, Errand):
+                if visit.metadata and not self._rim.is_own_user():
+                    raise Forbidden(
+                        "The metadata server answers none but programs of the same user on the "
+                        "same machine as the proxy.",
+                        setting=f"providers.{visit.provider.id}.metadata",
+                    )
+                x.errand, x.window = visit, ERRAND_BYTES
+                return
             x.visit = visit
             self._key_id = visit.user.key_id
             if x.head.length > limits.body_bytes:
@@ -494,6 +507,11 @@ class Road:
         self._judge(x, x.parts[0] if len(x.parts) == 1 else b"".join(x.parts))
 
     def _judge(self, x: Exchange, content: bytes | None) -> None:
+        if x.errand is not None:
+            if content is None:
+                raise _too_large(x.window)
+            self._answer_locally(self._gate.perform(x.errand, content), "answered here")
+            return
         assert x.visit is not None
         if content is None and x.visit.body_signed:
             raise BodyTooLarge(
@@ -501,6 +519,7 @@ class Road:
                 "larger.",
                 setting="limits.signed_body_bytes",
             )
+        self._gate.prove(x.visit, content)
         if x.look is None:
             self._depart(x, x.visit, content)
         else:
@@ -932,7 +951,8 @@ class Road:
         look, x.look = x.look, None
         self._next(x)
         if look is not None:
-            look.refused(x.ask, answer)
+            # An answer to a call for a token holds one.
+            look.refused(x.ask, replace(answer, body=redact(answer.body)))
 
     def _expire(self) -> None:
         """A deadline has passed."""

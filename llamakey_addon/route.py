@@ -27,7 +27,7 @@ from llamakey_addon.journey import Route
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint, Entry
-    from llamakey_addon.journey import Provider
+    from llamakey_addon.journey import Provider, Upstream
 
 __all__ = ["find"]
 
@@ -87,11 +87,29 @@ def find(
     guide = _guide(entry)
     path = guide.rewrite(path)
     endpoint, params = guide.match(method, path if plain else _reading(path))
+    region = _region(provider, guide, path)
     if query:
         query = _without_credential(query, guide.query_slots, query_keys)
     if "%" in query or _LOCAL_KEY in query or not plain or _LOCAL_KEY in path:
         _refuse_local_key(path, query)
-    return Route(provider, endpoint, path, query, params)
+    return Route(provider, endpoint, path, query, params, region)
+
+
+def _region(provider: Provider, guide: _Guide, path: str) -> Upstream | None:
+    """The upstream of the region that a path names, where the provider has one for each."""
+    if guide.region is None or not provider.regions:
+        return None
+    match = guide.region.match(path)
+    if match is None:
+        return None
+    upstream = provider.regions.get(match["region"])
+    if upstream is None:
+        raise BadRequest(
+            f"{provider.entry.name} has no region of this name, as far as this proxy knows. Check "
+            "the location; the proxy's owner adds a new one to its settings.",
+            setting=f"providers.{provider.id}.regions",
+        )
+    return upstream
 
 
 def _origin_form(target: str) -> str:
@@ -210,6 +228,7 @@ class _Guide:
     patterns: Mapping[str, tuple[tuple[re.Pattern[str], Endpoint], ...]]
     """By method, in the entry's order."""
     query_slots: frozenset[str]
+    region: re.Pattern[str] | None
 
     def rewrite(self, path: str) -> str:
         for pattern, replacement in self.aliases:
@@ -262,6 +281,7 @@ def _compile(entry: Entry) -> _Guide:
         query_slots=frozenset(
             slot.query.lower() for slot in entry.credential.accept if slot.query is not None
         ),
+        region=None if entry.regions is None else re.compile(entry.regions.path),
     )
 
 

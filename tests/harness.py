@@ -25,7 +25,7 @@ import yaml
 
 from llamakey_addon import certificates
 from tests import canary, starts
-from tests.fakes import World, tokens
+from tests.fakes import World, aws, tokens
 from tests.fakes.families import FAMILIES
 from tests.starts import BIN, ROOT, Process
 
@@ -37,6 +37,7 @@ STOP_S = 20
 
 KEY_VARIABLES = {
     "ai21": "AI21_API_KEY",
+    "bedrock": "AWS_SECRET_ACCESS_KEY",
     "anthropic": "ANTHROPIC_API_KEY",
     "anyscale": "ANYSCALE_API_KEY",
     "assemblyai": "ASSEMBLYAI_API_KEY",
@@ -311,6 +312,8 @@ def _environment(world: World, home: Path, data: Path, env: Mapping[str, str]) -
     result |= {"HOME": str(home), "LLAMAKEY_HOME": str(data), "PYTHONUNBUFFERED": "1"}
     result |= {"PYTHONPATH": str(ROOT)}
     result |= {key_variable(family): world.key(family) for family in FAMILIES}
+    result |= {"AWS_ACCESS_KEY_ID": aws.ACCESS_KEY, "AWS_REGION": aws.REGION}
+    result |= {"AWS_EC2_METADATA_DISABLED": "true"}
     result |= env
     return {name: value for name, value in result.items() if value}
 
@@ -332,7 +335,10 @@ def base_config(world: World, port: int) -> dict[str, Any]:
         for id in load().entries
         if id in FAMILIES
     }
-    for id in providers.keys() - KEY_VARIABLES.keys():
+    providers["vertex"]["login"] = {"credentials": f"file:{world.service_account}"}
+    # both have the one AWS_SECRET_ACCESS_KEY
+    world.set_key("bedrock-control", world.key("bedrock"))
+    for id in providers.keys() - KEY_VARIABLES.keys() - {"vertex", "bedrock-control"}:
         providers[id]["key"] = f"env:{key_variable(id)}"
     return {
         "listen": f"localhost:{port}",

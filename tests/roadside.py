@@ -87,6 +87,7 @@ class Rim:
         self.recipes: list[Recipe] = []
         """Credentials that were asked for; a test makes them by `Road.credited`."""
         self.look: Look | None = None
+        self.own_user = True
         self.road: Road
         self.at_once: list[Link | Denied] = []
         """Wishes are granted from here at once; when it is empty they wait for `Bench.open`."""
@@ -151,6 +152,9 @@ class Rim:
 
     def wake_at(self, when_s: float) -> None:
         self.alarm_s = when_s
+
+    def is_own_user(self) -> bool:
+        return self.own_user
 
     def watch(self, ask: Ask) -> Look | None:
         return self.look

@@ -74,6 +74,9 @@ class Slot(Model):
     subprotocol: Annotated[str, Field(pattern=_SUBPROTOCOL)] | None = None
     """Of a WebSocket, the word among the offered subprotocols that holds the key, e.g.
     `openai-insecure-api-key.{key}`, or several that belong together, e.g. `token, {key}`."""
+    proof: Literal["", "jwt", "sigv4"] = ""
+    """Where what stands there is no key but what one has signed: a JSON Web Token of a key file of
+    ours, beside a key or token itself; or AWS's signature, whose session token is the local key."""
     scheme: str = ""
     """Word before the key, e.g. `Bearer` or `Token`, compared without case; empty for a bare
     key."""
@@ -261,6 +264,38 @@ class Endpoint(Model):
     """What a streamed answer of this endpoint looks like."""
 
 
+class SignIn(Model):
+    """A call for a token that the proxy answers itself, with one that stands for the local key."""
+
+    path: Annotated[str, Field(pattern=r"^/")]
+    """The provider's own path, e.g. `/oauth2/token`."""
+    grants: Annotated[
+        tuple[Literal["client-credentials", "jwt-bearer", "token-exchange"], ...],
+        Field(min_length=1),
+    ]
+    """How a client may show its key; see `signin.py`."""
+    hosts: tuple[str, ...] = ()
+    """Where SDKs that no variable redirects ask for it: for the door."""
+
+
+class Regions(Model):
+    """Hosts of a provider among which the path chooses."""
+
+    path: str
+    """Regular expression that the path begins with; its group `region` names the region."""
+    upstream: Annotated[str, Field(pattern=r"^https://[a-z0-9.{}-]+$")]
+    """Origin of a region, with `{region}`."""
+    known: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], ...]
+    special: dict[str, str] = {}
+    """Regions whose origin is another."""
+
+    @model_validator(mode="after")
+    def _names_region(self) -> Regions:
+        if "region" not in re.compile(self.path).groupindex:
+            raise ValueError("`path` has no group `region`")
+        return self
+
+
 class Client(Model):
     """How one SDK or tool is pointed at the proxy."""
 
@@ -317,6 +352,10 @@ class Entry(Model):
     path glob. Such a credential would serve its holder without this proxy, so only a rule that
     names the path allows them."""
     model_names: ModelNames = ModelNames()
+    sign_in: tuple[SignIn, ...] = ()
+    metadata: bool = False
+    """Whether SDKs look for Google's metadata server, which the proxy then can be."""
+    regions: Regions | None = None
     endpoints: tuple[Endpoint, ...] = ()
     clients: tuple[Client, ...] = ()
     notes: str = ""

@@ -91,6 +91,9 @@ class Login:
         names = (*making.inputs, *making.fixed)
         inputs = {name: value for name in names if (value := self.value(name))}
         secret = self._secret(inputs.pop(making.secret)) if making.secret else None
+        if making.kind == "google" and secret is not None:
+            project = _google_file(secret).get("project_id")
+            inputs["project"] = project if isinstance(project, str) else ""
         for name, template in making.fixed.items():
             inputs.setdefault(name, template)
         for name, value in inputs.items():
@@ -103,7 +106,7 @@ class Login:
             kind=making.kind,
             name=self.entry.name,
             setting=f"providers.{self.entry.id}.login",
-            source=", ".join(dict.fromkeys(self.sources)) or "config.yaml",
+            source=", ".join(dict.fromkeys(self.sources)) or self._chain(inputs),
             place=making.place,
             hosts=hosts,
             inputs=inputs,
@@ -128,6 +131,13 @@ class Login:
                 return f"file:{value}" if kind == "file" else value
         return ""
 
+    def _chain(self, inputs: Mapping[str, str]) -> str:
+        """Where credentials come from that something else finds."""
+        if profile := inputs.get("profile"):
+            return f"the profile {profile}"
+        started = next(filter(self._set, self.making.starts), "")
+        return f"env:{started}" if started else "the usual places"
+
     def _variable(self, name: str) -> str:
         variables = self.making.inputs.get(name, ())
         if variables:
@@ -149,7 +159,13 @@ class Login:
                 "put the real one there (did you source llamakey_local.env in the server's shell?)",
                 name,
             )
-        if not value.isascii() or len(value) > 65536:
+        if "@llamakey.invalid" in value:
+            raise LoginUnusable(
+                f"{self.sources[-1]} is a key file that LlamaKey has made for a client: name "
+                f"{self.entry.name}'s own",
+                name,
+            )
+        if len(value) > 65536 or (self.making.kind != "google" and not value.isascii()):
             raise LoginUnusable(f"{self.sources[-1]} holds what can be no secret", name)
         return value
 
@@ -157,27 +173,33 @@ class Login:
 def _bound(kind: str, secret: str, inputs: Mapping[str, str]) -> Secret:
     """The owner's secret, bound to the hosts that make a credential of it. Raises LoginUnusable."""
     if kind == "google":
-        return Secret(secret, hosts=_google_hosts(secret), source="Google's credentials")
+        file = _google_file(secret)
+        host = urlsplit(str(file.get(_GOOGLE_FILES[file["type"]], ""))).hostname
+        # As one line of ASCII, which JSON always can be.
+        return Secret(
+            json.dumps(file),
+            hosts=_GOOGLE_HOSTS | ({host} if host else set()),
+            source="Google's credentials",
+        )
     host = urlsplit(inputs["token_url"]).hostname or ""
     if any(not "\x21" <= char <= "\x7e" for char in secret):
         raise LoginUnusable("the secret holds a space or a line break: copy it again, alone")
     return Secret(secret, hosts=frozenset({host}), source=host)
 
 
-def _google_hosts(text: str) -> frozenset[str]:
+def _google_file(text: str) -> dict[str, Any]:
+    """What a credentials file of Google's says. Raises LoginUnusable."""
     try:
         file: Any = json.loads(text)
     except ValueError:
         file = None
-    kind = str(file.get("type")) if isinstance(file, dict) else ""
-    if kind not in _GOOGLE_FILES:
+    if not isinstance(file, dict) or file.get("type") not in _GOOGLE_FILES:
         raise LoginUnusable(
             "this is no credentials file of Google's: name the JSON file of a service account or "
             "of a workload identity, as Google Cloud's console gives it",
             "credentials",
         )
-    host = urlsplit(str(file.get(_GOOGLE_FILES[kind], ""))).hostname
-    return _GOOGLE_HOSTS | ({host} if host else set())
+    return file
 
 
 def _installed(package: str) -> bool:

@@ -41,6 +41,12 @@ class ProviderPart(Part):
     login: dict[str, str] | None = None
     """What the real credential is made of where it is no key, such as `client_id`, `client_secret`
     and `tenant` for Azure. Secrets by reference, as for `key`. Default: the usual variables."""
+    regions: list[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]] | None = None
+    """Regions that the provider has beside those that the catalogue knows, e.g. [us-new1]."""
+    metadata: str | None = None
+    """Vertex AI: name of a local key for which the proxy is Google's metadata server, at its root,
+    for SDKs that know no other way. It answers programs of the proxy's own user on the same machine
+    alone, with short-lived tokens."""
     upstream: str | None = None
     """Origin that requests go to, e.g. `https://eu.api.openai.com`. Default: the provider's own."""
     ca: str | None = None

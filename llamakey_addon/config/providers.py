@@ -145,6 +145,7 @@ class Assembly:
                         "Remove it, or give the provider an id of your own.",
                     )
         login = self._login(entry, part)
+        regions = self._regions(entry, part)
         upstream, missing = self._upstream(entry, part, login)
         if upstream is not None and (why := self._unfit(entry, part, upstream)):
             if part.upstream:
@@ -155,9 +156,9 @@ class Assembly:
             missing = f"it is switched off: set providers.{entry.id}.enabled to true"
         elif upstream is not None:
             if login is not None:
-                recipe, missing = self._recipe(login, part, upstream)
+                recipe, missing = self._recipe(login, part, upstream, regions)
             else:
-                secret, missing = self._secret(entry, part, upstream)
+                secret, missing = self._secret(entry, part, upstream, regions)
         self.providers[prefix] = Provider(
             id=entry.id,
             prefix=prefix,
@@ -166,7 +167,32 @@ class Assembly:
             secret=secret,
             missing=missing,
             recipe=recipe,
+            regions=regions,
+            metadata=self._metadata(entry, part),
         )
+
+    def _regions(self, entry: Entry, part: ProviderPart) -> dict[str, Upstream]:
+        """The upstream of each region; none where the owner has named one for all."""
+        place = ("providers", entry.id, "regions")
+        if entry.regions is None or part.upstream is not None:
+            if part.regions is not None:
+                self._fault(place, "regions are nothing of this provider's here. Remove them.")
+            return {}
+        known = dict.fromkeys((*entry.regions.known, *(part.regions or ())), entry.regions.upstream)
+        return {
+            name: self._with_ca(entry, part, parse_origin(text.replace("{region}", name)))
+            for name, text in (known | entry.regions.special).items()
+        }
+
+    def _metadata(self, entry: Entry, part: ProviderPart) -> str:
+        if part.metadata is None:
+            return ""
+        place = ("providers", entry.id, "metadata")
+        if not entry.metadata:
+            self._fault(place, f"{entry.name} has no metadata server. Remove this.")
+        elif other := next((p for p in self.providers.values() if p.metadata), None):
+            self._fault(place, f"there is one metadata server, and it is {other.id}'s already.")
+        return part.metadata
 
     def _upstream(
         self, entry: Entry, part: ProviderPart, login: Login | None
@@ -180,7 +206,7 @@ class Assembly:
                 return None, str(error)
         text = entry.upstream
         for variable, name in entry.upstream_vars.items():
-            value = self.environ.get(name, "").strip()
+            value = self._part_of_host(entry, part, variable, name)
             if not value:
                 has_key = (
                     login or part.key or any(self.environ.get(n, "").strip() for n in entry.key_env)
@@ -198,6 +224,18 @@ class Assembly:
             return self._with_ca(entry, part, parse_origin(text)), ""
         except AddressError as error:  # labels that are too long together, say
             return None, str(error)
+
+    def _part_of_host(self, entry: Entry, part: ProviderPart, variable: str, name: str) -> str:
+        """What stands for a `{variable}` of an upstream: `login` may say it, too."""
+        making = entry.credential.made
+        if making is not None and variable in making.inputs:
+            login = Login(entry, making, part.login or {}, self.environ, self.base)
+            try:
+                return login.value(variable)
+            except LoginUnusable as error:
+                self._warn(("providers", entry.id, "login", variable), f"{error}.")
+                return ""
+        return self.environ.get(name, "").strip()
 
     def _unfit(self, entry: Entry, part: ProviderPart, upstream: Upstream) -> str:
         """Why requests must not go to an upstream, or ""."""
@@ -252,7 +290,11 @@ class Assembly:
         return login
 
     def _recipe(
-        self, login: Login, part: ProviderPart, upstream: Upstream
+        self,
+        login: Login,
+        part: ProviderPart,
+        upstream: Upstream,
+        regions: Mapping[str, Upstream],
     ) -> tuple[Recipe | None, str]:
         """How its credential is made, and what is missing where it can't be."""
         place = ("providers", login.entry.id, "login")
@@ -264,7 +306,7 @@ class Assembly:
                 "`file:PATH`, `cmd:COMMAND` or `keyring:SERVICE/USER`.",
             )
         try:
-            return login.recipe(frozenset({upstream.host}), upstream.ca), ""
+            return login.recipe(_hosts(upstream, regions), upstream.ca), ""
         except LoginUnusable as error:
             if part.login is not None:
                 where = (*place, error.name) if error.name else place
@@ -284,7 +326,11 @@ class Assembly:
         )
 
     def _secret(
-        self, entry: Entry, part: ProviderPart, upstream: Upstream
+        self,
+        entry: Entry,
+        part: ProviderPart,
+        upstream: Upstream,
+        regions: Mapping[str, Upstream],
     ) -> tuple[Secret | None, str]:
         """The real key bound to the upstream, and what is missing if there is none."""
         place = ("providers", entry.id, "key")
@@ -321,7 +367,7 @@ class Assembly:
             if part.key is not None:
                 self._warn(place, f"{entry.name} is not ready: {problem}.")
             return None, problem
-        return Secret(value, hosts=frozenset({upstream.host}), source=source), ""
+        return Secret(value, hosts=_hosts(upstream, regions), source=source), ""
 
     def _check_reference(self, place: tuple[str, ...], ref: str, entry: Entry) -> bool:
         """Whether a key is a reference, or stands in clear; else it is a fault."""
@@ -363,6 +409,11 @@ class Assembly:
 
     def _warn(self, place: tuple[str, ...], message: str) -> None:
         self.warnings.append(Fault(self.document.where(place), message))
+
+
+def _hosts(upstream: Upstream, regions: Mapping[str, Upstream]) -> frozenset[str]:
+    """All that a provider's credential may be sent to."""
+    return frozenset({upstream.host, *(region.host for region in regions.values())})
 
 
 def _of_own(credential: Credential) -> Credential:

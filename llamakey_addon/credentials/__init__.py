@@ -75,7 +75,9 @@ type Maker = Callable[[], Made]
 """Makes one, blocking; called again when a new one is wanted."""
 
 MAKERS: Final[Mapping[str, str]] = {
+    "aws": "llamakey_addon.credentials.aws",
     "client-credentials": "llamakey_addon.credentials.client",
+    "google": "llamakey_addon.credentials.google",
 }
 """Kind → module with `maker(recipe, ask) -> Maker`, imported late: some need an extra."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import ssl
 import threading
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.canary import forms
+from tests.fakes import google
 from tests.fakes.certs import Certificates
 from tests.fakes.families import FAMILIES
 from tests.fakes.server import LOCAL_KEY, serve
@@ -129,6 +131,15 @@ class World:
     @property
     def keys(self) -> dict[str, str]:
         return dict(self._keys)
+
+    @property
+    def service_account(self) -> Path:
+        """The owner's credentials file of Google's; its token server is the fake."""
+        path = self.ca.parent / "service-account.json"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(google.account(f"{self.origin('google-oauth')}/token")))
+        return path
 
     # -- what the test makes them do
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tests.fakes.families import (
     anthropic,
+    clouds,
     cohere,
     compatible,
     gemini,
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Family] = {
         *compatible.FAMILIES,
         *others.FAMILIES,
         *logins.FAMILIES,
+        *clouds.FAMILIES,
     )
 }
 

@@ -247,7 +247,8 @@ def _nothing_of_ours(
 ) -> Unauthenticated:
     name = provider.entry.name
     if elsewhere:
-        slots = " or ".join(_shown(slot) for slot in provider.entry.credential.accept)
+        accept = provider.entry.credential.accept
+        slots = " or ".join(_shown(slot) for slot in accept if not slot.proof)
         return Unauthenticated(
             f"A LlamaKey key came in a place where {name}'s SDKs do not put theirs. "
             f"Send it as {slots}."

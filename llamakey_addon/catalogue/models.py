@@ -303,7 +303,8 @@ class Client(Model):
     """Package and language, e.g. `openai (python)`."""
     env: dict[str, str] = {}
     """Environment: `{proxy}` stands for the proxy's URL without a trailing slash, `{prefix}` for
-    this provider's prefix, `{key}` for the local key (with `client_prefix`)."""
+    this provider's prefix, `{key}` for the local key (with `client_prefix`), `{key_id}` for its id
+    and `{key_file}` for a credentials file of Google's that holds it."""
     code: str = ""
     """For SDKs that no variable redirects: the constructor call to write, same placeholders."""
     default: bool = True

@@ -21,6 +21,12 @@ app = typer.Typer(
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the key.")]
 _Env = Annotated[bool, typer.Option("--env", help="Print the complete file for its owner.")]
+_VertexFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--vertex-file", metavar="FILE", help="Write a key file for Google's Vertex AI SDKs, too."
+    ),
+]
 _EXPIRES = "When it expires: 30d, 12h, or a day such as 2026-12-31 (with all of it, UTC)."
 
 
@@ -76,6 +82,7 @@ def new(
         typer.Option("--from", metavar="NETWORKS", help="Only from there: 10.0.0.0/8,192.0.2.7."),
     ] = None,
     env: _Env = False,
+    vertex_file: _VertexFile = None,
     json: Json = False,
     config: Config = None,
 ) -> None:
@@ -93,7 +100,7 @@ def new(
         expires,
         networks or (),
     )
-    keys.new(wishes, _form(env, json), config=config)
+    keys.new(wishes, _form(env, json, vertex_file), config=config)
 
 
 @app.command("list", context_settings=HELP)
@@ -130,6 +137,7 @@ def rotate(
         ),
     ] = None,
     env: _Env = False,
+    vertex_file: _VertexFile = None,
     json: Json = False,
     config: Config = None,
 ) -> None:
@@ -139,7 +147,9 @@ def rotate(
     """
     from llamakey_addon.cli import keys
 
-    keys.rotate(name, overlap=overlap, expires=expires, form=_form(env, json), config=config)
+    keys.rotate(
+        name, overlap=overlap, expires=expires, form=_form(env, json, vertex_file), config=config
+    )
 
 
 @app.command("revoke", context_settings=HELP)
@@ -193,9 +203,9 @@ def find(
     raise typer.Exit(look(files, as_json=json, config=config))
 
 
-def _form(env: bool, json: bool) -> Form:
+def _form(env: bool, json: bool, vertex_file: Path | None) -> Form:
     from llamakey_addon.cli.keys import Form
 
     if env and json:
         raise typer.BadParameter("--env and --json are two forms. Choose one.")
-    return Form(env=env, as_json=json)
+    return Form(env=env, as_json=json, vertex_file=vertex_file)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llamakey_addon import clients
-from llamakey_addon.clients import Line, Shell
+from llamakey_addon.clients import Line, Shell, keyfiles
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import LlamaKeyError
 from llamakey_addon.serve import envfile, localkey
@@ -40,6 +40,7 @@ def show(
     source = read_key(key_file)
     settings = Settings.load(config, os.environ)
     lines = environment(settings, source, split(names), url)
+    lines = with_key_files(lines, source, folder_of(key_file))
     showing.say(clients.render(shell, lines).rstrip("\n"))
     if source is None:
         showing.prose(
@@ -102,6 +103,28 @@ def environment(
     if not names and len(offered) > len({envfile.URL_VARIABLE, envfile.KEY_VARIABLE}):
         lines = [line for line in lines if line.variable in offered]
     return [*lines, *envfile.trust_lines(settings.trust)]
+
+
+def with_key_files(lines: Sequence[Line], source: KeySource | None, folder: Path) -> list[Line]:
+    """The same lines, with the credentials files that they name written, for their owner alone.
+
+    Raises FileRefused. Without a key nothing is written.
+    """
+    where = next((line.value for line in lines if line.variable == envfile.URL_VARIABLE), "")
+    done: list[Line] = []
+    for line in lines:
+        prefix = keyfiles.prefix_of(line.value)
+        if prefix and source is not None:
+            path = folder.absolute() / line.value
+            localkey.write(path, keyfiles.content(where, prefix, source.key, str(path)))
+            line = line._replace(value=str(path))
+        done.append(line)
+    return done
+
+
+def folder_of(key_file: Path | None) -> Path:
+    """Where files stand beside the one with the key."""
+    return Path() if key_file is None or str(key_file) == "-" else key_file.parent
 
 
 def script_path() -> Path:

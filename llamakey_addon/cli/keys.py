@@ -53,6 +53,12 @@ class Form:
 
     env: bool = False
     as_json: bool = False
+    vertex_file: Path | None = None
+    """Where a key file of Google's goes, beside."""
+
+    @property
+    def needs_settings(self) -> bool:
+        return self.env or self.vertex_file is not None
 
 
 def new(wishes: New, form: Form, *, config: Path | None) -> None:
@@ -61,7 +67,7 @@ def new(wishes: New, form: Form, *, config: Path | None) -> None:
     expires_s = _expiry(wishes.expires, time.time())
     networks = _networks(wishes.networks)
     # Read before the key is made: a faulty file must not leave a key that nobody saw.
-    settings = _settings(config) if form.env or wishes.scope.any else None
+    settings = _settings(config) if form.needs_settings or wishes.scope.any else None
     text = scope.written(wishes.scope)
     if settings is not None and text:
         text = _checked(settings, text, wishes.name)
@@ -82,7 +88,7 @@ def rotate(
 ) -> None:
     """Put a new key in the place of one, and give it out."""
     overlap_s = when.duration(overlap, "--overlap")
-    settings = _settings(config) if form.env else None
+    settings = _settings(config) if form.needs_settings else None
     minted = keys.mint()
     now_s = time.time()
     with open_keys(config) as store:
@@ -270,6 +276,30 @@ def _give_out(row: KeyRow, text: str, form: Form, settings: Settings | None) -> 
         print_json({**_record(row), "key": text})
     else:
         showing.say(text)
+    if form.vertex_file is not None:
+        assert settings is not None
+        _write_key_file(settings, row, form.vertex_file)
+
+
+def _write_key_file(settings: Settings, row: KeyRow, path: Path) -> None:
+    """A service account's file that is this key, for Google's SDKs."""
+    from llamakey_addon import keyfile
+    from llamakey_addon.serve import localkey
+    from llamakey_addon.tokens import Tokens
+
+    provider = next(p for p in settings.providers.values() if p.entry.metadata)
+    project = "" if provider.recipe is None else provider.recipe.inputs.get("project", "")
+    content = keyfile.make(
+        Tokens(settings.data_folder),
+        row.id,
+        token_uri=f"{settings.public_url}/{provider.prefix}/token",
+        project=project,
+    )
+    localkey.write(path, json.dumps(content, indent=2) + "\n")
+    _tell(
+        f"{path} is this key as Google's SDKs take it (GOOGLE_APPLICATION_CREDENTIALS). It is "
+        f"revoked with the key: give it to {row.user} alone."
+    )
 
 
 def _print_file(settings: Settings, text: str, row: KeyRow) -> None:

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from llamakey_addon.cli.env import NoKey, environment, read_key, split
+from llamakey_addon.cli.env import (
+    NoKey,
+    environment,
+    folder_of,
+    read_key,
+    split,
+    with_key_files,
+)
 from llamakey_addon.clients import Line
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import LlamaKeyError
@@ -41,6 +48,7 @@ def run(
         )
     settings = Settings.load(config, os.environ)
     lines = environment(settings, source, split(names), url)
+    lines = with_key_files(lines, source, folder_of(key_file))
     environ = without_real_keys(os.environ, settings)
     environ |= {line.variable: line.value for line in lines if line.variable}
     _past_proxies(environ, lines)

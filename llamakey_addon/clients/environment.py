@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from llamakey_addon import keys
+from llamakey_addon.clients import keyfiles
 from llamakey_addon.errors import LlamaKeyError
 
 if TYPE_CHECKING:
@@ -122,6 +124,8 @@ def _filler(provider: Provider, proxy: str, key: str) -> Callable[[str], str]:
         ("{proxy}", proxy),
         ("{prefix}", provider.prefix),
         ("{key}", provider.entry.credential.client_prefix + key),
+        ("{key_id}", parsed.id if (parsed := keys.parse(key)) else "-YOUR-KEYS-ID"),
+        ("{key_file}", keyfiles.name(provider.prefix)),
     )
 
     def fill(template: str) -> str:

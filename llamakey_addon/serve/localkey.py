@@ -103,6 +103,12 @@ def make(path: Path, store: Store, content: Callable[[LocalKey], str]) -> LocalK
     return key
 
 
+def write(path: Path, content: str) -> None:
+    """Write a private file in one step. Raises FileRefused."""
+    with _Beside(path) as beside:
+        beside.finish(content)
+
+
 class _Beside:
     """A private file that takes the place of `path` in one step, when it is whole."""
 

@@ -18,7 +18,7 @@ from tests.catalogue.providers import every
 CATALOGUE = catalogue.load()
 ENTRIES = list(CATALOGUE.entries.values())
 PROVIDERS = every()
-PLACEHOLDERS = {"proxy", "prefix", "key"}
+PLACEHOLDERS = {"proxy", "prefix", "key", "key_id", "key_file"}
 
 GOOD = """
 id: acme

@@ -21,7 +21,7 @@ from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
-from llamakey_addon import options, store
+from llamakey_addon import certificates, options, store
 from llamakey_addon.config import Settings
 from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.errors import ConfigError
@@ -184,6 +184,10 @@ class LlamaKey:
             wanted["onboarding"] = False
         opts.update(**wanted)
         if settings.tls is not None:
+            if settings.tls.own and (
+                warning := certificates.refresh(certificates.place_in(settings.data_folder))
+            ):
+                logger.warning("LlamaKey: %s", warning)
             self._tls = _server_tls(settings.tls.cert, settings.tls.key)
 
     async def _serve_in_our_mode(self) -> None:

@@ -157,6 +157,25 @@ def renew(place: Place, now: datetime | None = None) -> Made | None:
     return ensure(place, names, now)
 
 
+def refresh(place: Place, now: datetime | None = None) -> str:
+    """What a start and a long run do: renew the certificate near its end, take the system's roots
+    anew. A warning, or ""."""
+    now = now or datetime.now(UTC)
+    try:
+        if facts(place.cert).expires - now < timedelta(days=_RENEW_DAYS):
+            if renew(place, now) is None:
+                return (
+                    f"The certificate {place.cert} ends soon, and so does what vouches for it. "
+                    "Run lmk tls; clients will have to trust another ca.pem."
+                )
+        elif place.trusts:
+            with _told(place.folder):
+                write_bundle(place)
+    except CertificateRefused as refused:
+        return str(refused)
+    return ""
+
+
 def trust(place: Place, ca: Path) -> Facts:
     """On a client's machine: trust the authority in `ca`, another machine's ca.pem.
 

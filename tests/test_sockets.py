@@ -544,3 +544,48 @@ def test_gemini_s_live_api_names_its_model_in_the_setup(tmp_path: Path) -> None:
         assert len(up(link)) == 2
         bench.road.client_closed()
         assert bench.only_receipt().model == "models/gemini-live"
+
+
+# ── rules about models ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def ruled(tmp_path: Path) -> Iterator[Bench]:
+    """Alice may use models of one kind alone."""
+    users = {"alice": {"allow": [{"providers": ["openai"], "models": ["gpt-5*"]}]}}
+    with make_bench(tmp_path, users=users) as made:
+        yield made
+
+
+def test_a_model_in_the_query_is_ruled(ruled: Bench) -> None:
+    ask(ruled, REALTIME)
+    assert ruled.got()[0].status == 403
+    ask(ruled, "GET /openai/v1/realtime?model=gpt-5-realtime")
+    assert len(ruled.rim.wishes) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"type": "response.create", "model": "gpt-5-mini"}, True),
+        ({"type": "response.cancel"}, True),
+        ({"type": "response.create", "model": "o9-dear"}, False),
+        ({"type": "response.create"}, False),
+        ({"type": "response.create", "model": 7}, False),
+        ({"type": "response.create", "model": None}, False),
+    ],
+)
+def test_a_model_in_a_message_is_ruled(
+    ruled: Bench, fields: dict[str, object], passes: bool
+) -> None:
+    link = opened(ruled, RESPONSES)
+    first = message(type="response.create", model="gpt-5", input="hi")
+    ruled.client(client(frames.TEXT, first) + client(frames.TEXT, message(**fields)))
+    assert up(link)[0] == (frames.TEXT, first), "what was allowed before has passed"
+    if passes:
+        assert up(link)[1:] == [(frames.TEXT, message(**fields))]
+        assert link.state == "lent"
+    else:
+        assert up(link)[1:] == [(frames.CLOSE, struct.pack("!H", 1001))]
+        assert goodbye(ruled)[0] == 1008
+        assert only(ruled).end in ("permission_denied", "invalid_request")

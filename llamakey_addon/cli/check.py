@@ -8,9 +8,11 @@ import stat
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from llamakey_addon import keys
+from llamakey_addon import certificates, keys
 from llamakey_addon.config import Settings
 from llamakey_addon.config.words import folded
 from llamakey_addon.errors import ConfigError, LlamaKeyError
@@ -36,6 +38,7 @@ def check(*, config: Path | None, listen: str | None) -> int:
         _providers(settings, report)
         _store(settings, report)
         _port(settings, report)
+        _certificate(settings, report)
         if lack := openfiles.make_room(settings.limits):
             report.warnings.append(lack)
     for fact in report.facts:
@@ -126,6 +129,30 @@ def _port(settings: Settings, report: _Report) -> None:
             report.faults.append(str(error))
     else:
         report.facts.append(f"{settings.listen} is free")
+
+
+def _certificate(settings: Settings, report: _Report) -> None:
+    if settings.tls is None:
+        return
+    cert = settings.tls.cert
+    try:
+        facts = certificates.facts(cert)
+    except certificates.CertificateRefused as error:
+        report.faults.append(str(error))
+        return
+    remedy = "run lmk tls" if settings.tls.own else "put a new one there"
+    host = urlsplit(settings.public_url).hostname or ""
+    left = facts.expires - datetime.now(UTC)
+    if left < timedelta(0):
+        report.faults.append(f"the certificate {cert} has ended: {remedy}")
+    elif left < timedelta(days=14):
+        report.warnings.append(f"the certificate {cert} ends in {left.days} days: {remedy}")
+    elif host not in facts.names and f"*.{host.partition('.')[2]}" not in facts.names:
+        report.warnings.append(
+            f"the certificate {cert} is not for {host}, where public_url sends clients: {remedy}"
+        )
+    else:
+        report.facts.append(f"certificate for {', '.join(facts.names)}, {left.days} days left")
 
 
 def _count(number: int, what: str) -> str:

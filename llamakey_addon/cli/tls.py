@@ -37,9 +37,9 @@ def make(*, config: Path | None) -> None:
     if made.new_cert:
         showing.say()
         showing.prose(
-            "Start lmk anew: its port then speaks TLS, and plain HTTP to this machine. "
-            "The client's file it writes has the variables that make SDKs trust it; "
-            "`lmk env` prints them.",
+            "lmk serve's port now speaks TLS too, also if it runs already (mitmdump -s needs a new "
+            "start). `lmk env` has the variables that make SDKs trust it, and so has the file "
+            "that the next start writes.",
             sys.stdout,
         )
     if not is_loopback(urlsplit(settings.public_url).hostname or ""):

@@ -45,7 +45,8 @@ class Door:
         self.greeter: Greeter | None = None
         """Who calls the scripts' hooks of connections; None where there are no scripts."""
         self._sockets = sockets
-        self._tls = tls
+        self.tls = tls
+        """For connections that come from now on."""
         self._servers: list[asyncio.Server] = []
 
     async def open(self) -> None:
@@ -66,7 +67,7 @@ class Door:
 
     def _entrance(self) -> asyncio.Protocol:
         try:
-            return ClientConnection(self) if self._tls is None else _Hello(self, self._tls)
+            return ClientConnection(self) if self.tls is None else _Hello(self, self.tls)
         except BaseException as error:
             self.house.gate.alarm(error)
             return _Nobody()

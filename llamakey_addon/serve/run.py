@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llamakey_addon.config import Settings, yamlfile
+from llamakey_addon import certificates
+from llamakey_addon.config import Settings, Tls, yamlfile
 from llamakey_addon.config.addresses import is_loopback, is_wildcard
 from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.house import House
@@ -32,8 +33,10 @@ from llamakey_addon.store import Store, open_store
 
 #: Between two looks at config.yaml.
 _LOOK_S: Final = 1.0
+#: So many looks lie between two at the certificate's end: an hour.
+_LOOKS_A_RENEWAL: Final = 3600
 #: Settings that a running process cannot change, beside `listen`.
-_FIXED: Final = ("tls", "data_folder", "view")
+_FIXED: Final = ("data_folder", "view")
 
 
 class StartFailed(LlamaKeyError):
@@ -61,6 +64,10 @@ def serve(wishes: Wishes) -> int:
     Raises LlamaKeyError when nothing could be started: ConfigError with every fault, PortTaken.
     """
     settings = Settings.load(wishes.config, os.environ, listen=wishes.listen)
+    if settings.tls is not None and settings.tls.own:
+        place = certificates.place_in(settings.data_folder)
+        if lack := certificates.refresh(place):
+            show.warning(lack, sys.stderr)
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(each) for each in ports.listening(settings.listen)]
         port = sockets[0].getsockname()[1]
@@ -279,17 +286,40 @@ class _Serving:
     # --- reloads
 
     async def _watch(self) -> None:
-        """Reload when config.yaml has changed and stands still again."""
-        path = self._house.settings.path or Path("config.yaml")
-        known = seen = _fingerprint(path)
+        """Reload when config.yaml or the certificate has changed and stands still again."""
+        known = seen = {path: _fingerprint(path) for path in self._watched()}
+        looks = 0
         while True:
             await asyncio.sleep(_LOOK_S)
-            now = _fingerprint(path)
+            looks += 1
+            if looks % _LOOKS_A_RENEWAL == 0:
+                await self._renew()
+            now = {path: _fingerprint(path) for path in self._watched()}
             # An editor writes in steps, some by way of no file at all.
-            if now is not None and now == seen and now != known:
+            changed = [
+                path
+                for path, print_ in now.items()
+                if print_ is not None and print_ == seen.get(path) and print_ != known.get(path)
+            ]
+            if changed:
                 known = now
-                await self._reload(f"{path} has changed")
+                await self._reload(f"{changed[0]} has changed")
             seen = now
+
+    def _watched(self) -> list[Path]:
+        """config.yaml, and the certificate for clients, whether it is there or not."""
+        settings = self._house.settings
+        place = certificates.place_in(settings.data_folder)
+        tls = settings.tls or Tls(place.cert, place.key)
+        return [settings.path or Path("config.yaml"), tls.cert, tls.key]
+
+    async def _renew(self) -> None:
+        """The proxy's own certificate near its end; a new one is then a change like any other."""
+        settings = self._house.settings
+        if settings.tls is not None and settings.tls.own:
+            place = certificates.place_in(settings.data_folder)
+            if warning := await asyncio.to_thread(certificates.refresh, place):
+                self._journal.note(f"warning: {warning}")
 
     async def _reload(self, why: str) -> None:
         """Load the settings anew; what is faulty changes nothing."""
@@ -301,6 +331,7 @@ class _Serving:
         try:
             # In a thread: a key's reference may be a command that takes its time.
             new = await asyncio.to_thread(Settings.load, path, os.environ, listen=listen)
+            tls = None if new.tls is None else await asyncio.to_thread(server_tls, new.tls)
         except ConfigError as error:
             faults = "\n".join(str(fault) for fault in error.faults)
             journal.note(f"{why}: not taken, the proxy goes on with the settings it has.\n{faults}")
@@ -312,6 +343,7 @@ class _Serving:
         if (written := _written_listen(path)) != self._written_listen:
             self._written_listen = written
             fixed.append("listen")
+        self._door.tls = tls
         self._house.reload(new)
         journal.reload(new)
         journal.note(f"{why}: {_difference(current, new)}")

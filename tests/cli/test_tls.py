@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from llamakey_addon import certificates
 from tests.cli.test_env import in_bash
 
 TRUSTED = {
@@ -32,12 +34,12 @@ def test_it_says_what_it_made_and_what_to_do(lmk):
     assert "New certificate for localhost, 127.0.0.1, ::1, until 20" in first.out
     assert str(folder / "cert.pem") in first.out
     assert str(folder / "ca.pem") in first.out
-    assert "Start lmk anew" in first.out
+    assert "lmk serve's port now speaks TLS too" in first.out
     assert "other machines" not in first.out
     assert stat.S_IMODE((folder / "key.pem").stat().st_mode) == 0o600
     again = lmk("tls")
     assert "New" not in again.out
-    assert "Start" not in again.out
+    assert "port" not in again.out
     assert "Certificate for localhost" in again.out
 
 
@@ -107,3 +109,15 @@ def test_a_pair_that_does_not_fit_stops_a_start(lmk, made):
     done = lmk("check")
     assert done.code == 1
     assert "run `lmk tls`" in done.out
+
+
+def test_check_looks_at_the_certificate(lmk, made):
+    assert "ok: certificate for localhost, 127.0.0.1, ::1, 396 days left" in lmk("check").out
+    (lmk.folder / "config.yaml").write_text("public_url: https://llm.example.com\n")
+    assert "is not for llm.example.com" in lmk("check").out
+    place = certificates.place_in(lmk.home)
+    for days, says in ((390, "ends in 6 days: run lmk tls"), (400, "has ended: run lmk tls")):
+        for path in (place.ca, place.cert):
+            path.unlink()
+        certificates.ensure(place, certificates.OWN_NAMES, datetime.now(UTC) - timedelta(days=days))
+        assert says in lmk("check").out

@@ -16,13 +16,15 @@ read by its beginning and its end; figures stand in the end, in every API that s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from llamakey_addon.journey import NO_COUNTS, Counts, Headers, Metered
 from llamakey_addon.meter.asked import NOTHING_ASKED, Asked
 from llamakey_addon.meter.events import Events, Lines, Whole
-from llamakey_addon.meter.flavour import Flavour, Tally
+from llamakey_addon.meter.flavour import Flavour
 from llamakey_addon.meter.flavours import FLAVOURS, UNKNOWN
+from llamakey_addon.meter.tally import Tally
 from llamakey_addon.meter.unpack import Unpack, Unreadable
 
 if TYPE_CHECKING:
@@ -56,15 +58,17 @@ def meter_for(
 class Meter:
     """Reads one answer along. Made by `meter_for`."""
 
-    __slots__ = ("_broken", "_kind", "_reader", "_tally", "_unpack")
+    __slots__ = ("_broken", "_kind", "_reader", "_silent", "_take", "_tally", "_unpack")
 
     def __init__(
         self, flavour: Flavour | None, asked: Asked, headers: Headers = (), *, broken: bool = False
     ) -> None:
         self._tally = None if flavour is None else Tally(flavour, asked)
-        self._reader: Events | Lines | Whole | Unread | None = None
+        self._reader: Events | Lines | Whole | None = None
+        self._take: Callable[[bytes], None] | None = None
         self._unpack: Unpack | None = None
         self._broken = broken
+        self._silent = flavour is None or broken
         self._kind = b""
         if self._tally is None or broken:
             return
@@ -74,40 +78,42 @@ class Meter:
             try:
                 self._unpack = Unpack(coding)
             except Unreadable:
-                self._broken = True
+                self._broken = self._silent = True
         if flavour is not None and flavour.heads is not None:
             flavour.heads(self._tally, headers)
 
     def feed(self, piece: bytes) -> None:
         """Read along. Costs a few microseconds for a piece of a stream."""
-        tally = self._tally
-        if tally is None or self._broken or not piece:
+        if self._silent or not piece:
             return
         try:
             if self._unpack is not None:
                 piece = self._unpack.feed(piece)
                 if not piece:
                     return
-            reader = self._reader
-            if reader is None:
-                reader = self._reader = _reader(self._kind, piece)
-            if isinstance(reader, Events):
-                if block := reader.feed(piece):
-                    tally.block(block, b"\n\n")
-            elif isinstance(reader, Lines):
-                if block := reader.feed(piece):
-                    tally.block(block, b"\n")
-            elif isinstance(reader, Whole):
-                reader.feed(piece)
-                tally.listen(piece)
+            if self._take is None:
+                self._begin(piece)
+            if self._take is not None:
+                self._take(piece)
         except Exception:
-            self._broken = True
+            self._broken = self._silent = True
+
+    def _begin(self, first: bytes) -> None:
+        """Choose how to read, by the answer's type and how it begins."""
+        tally = self._tally
+        reader = self._reader = None if tally is None else _reader(self._kind, first)
+        if tally is None or reader is None:
+            self._silent = True
+        elif isinstance(reader, Whole):
+            self._take = _both(reader.feed, tally.listen)
+        else:
+            self._take = _blocks(reader, tally)
 
     def so_far(self) -> Counts:
         """What was used until now, as far as one can tell: the provider's figures, and where they
         are still to come, input from the request's length and output from the text that passed."""
         try:
-            return NO_COUNTS if self._tally is None else self._tally.guessed()
+            return NO_COUNTS if self._tally is None else self._tally.so_far()
         except Exception:
             return NO_COUNTS
 
@@ -130,21 +136,20 @@ class Meter:
     def _finish(self) -> None:
         """Read what no blank line or line end closed."""
         reader, tally = self._reader, self._tally
-        if tally is None or self._broken or not isinstance(reader, Events | Lines | Whole):
+        if tally is None or reader is None or self._broken:
             return
         rest = reader.end()
         if isinstance(reader, Whole):
             if not reader.shortened:
-                tally.pieces = tally.text_bytes = 0  # texts across two pieces were not heard
-                tally.listen(rest)
+                tally.heard_anew(rest)
             tally.whole(rest, shortened=reader.shortened)
         elif rest:
             tally.block(rest, b"\n\n" if isinstance(reader, Events) else b"\n")
 
     def _metered(self, tally: Tally, complete: bool) -> Metered:
         flavour = tally.flavour
-        if flavour.asks is not None:
-            flavour.asks(tally)
+        tally.ask()
+        tally.catch_up()
         streamed = isinstance(self._reader, Events | Lines)
         exact = (
             flavour.exact
@@ -164,18 +169,36 @@ class Meter:
         return Metered(counts, exact=exact, model=tally.model, terms=terms, job=tally.job)
 
 
-class Unread:
-    """For bodies that say nothing: audio, images."""
+def _blocks(reader: Events | Lines, tally: Tally) -> Callable[[bytes], None]:
+    between = b"\n\n" if isinstance(reader, Events) else b"\n"
+    read, block = reader.feed, tally.block
+
+    def take(piece: bytes) -> None:
+        if data := read(piece):
+            block(data, between)
+
+    return take
 
 
-def _reader(kind: bytes, first: bytes) -> Events | Lines | Whole | Unread:
-    """By the answer's type; where that is none of a stream's, by how it begins."""
+def _both(
+    first: Callable[[bytes], None], second: Callable[[bytes], None]
+) -> Callable[[bytes], None]:
+    def take(piece: bytes) -> None:
+        first(piece)
+        second(piece)
+
+    return take
+
+
+def _reader(kind: bytes, first: bytes) -> Events | Lines | Whole | None:
+    """By the answer's type; where that is none of a stream's, by how it begins. None for what says
+    nothing: audio, images."""
     if kind == b"text/event-stream":
         return Events()
     if kind in _LINES:
         return Lines()
     if kind.startswith((b"audio/", b"image/", b"video/", b"model/")):
-        return Unread()
+        return None
     if first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_EVENT_STARTS):
         return Events()
     return Whole()

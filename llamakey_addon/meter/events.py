@@ -24,21 +24,26 @@ class Events:
     events, one after the other.
     """
 
-    __slots__ = ("_after_cr", "_rest", "_start")
+    __slots__ = ("_after_cr", "_plainly", "_rest", "_start")
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._after_cr = False
+        self._plainly = False
+        """Neither within a byte order mark nor within CR LF."""
         self._start: bytes | None = b""
         """Beginning of the stream, until it is known whether it is a byte order mark."""
 
     def feed(self, data: bytes) -> bytes:
+        if self._plainly and not self._rest and data.endswith(b"\n\n") and data.find(b"\r") < 0:
+            return data  # as nearly every piece of a stream is: whole events
         if self._start is not None:
             data = self._start + data
             if len(data) < 3 and _BOM.startswith(data):
                 self._start = data
                 return b""
             self._start = None
+            self._plainly = True
             data = data.removeprefix(_BOM)
         if self._after_cr or b"\r" in data:
             data = self._plain(data)
@@ -71,8 +76,10 @@ class Events:
             data = data[1:]
             if not data:
                 self._after_cr = False
+                self._plainly = True
                 return b""
         self._after_cr = data.endswith(b"\r")
+        self._plainly = not self._after_cr
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 

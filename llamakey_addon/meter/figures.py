@@ -79,6 +79,9 @@ def counts_of(usage: Mapping[str, Any], kinds: Iterable[Kind]) -> dict[str, int]
     counts: dict[str, int] = {}
     for name, paths, scale in kinds:
         for way in paths:
+            first = way[0]
+            if (first if isinstance(first, str) else first[0]) not in usage:
+                continue
             count = amount(find(usage, way), scale)
             if count is not None:
                 counts[name] = counts.get(name, 0) + count

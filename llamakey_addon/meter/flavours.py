@@ -160,6 +160,7 @@ OPENAI_CHAT: Final = Flavour(
     roots=(path("usage"), path("x_groq.usage")),
     kinds=_CHAT,
     terms=_TIER,
+    lazy=True,
     text=_CHAT_TEXT,
     also=odd.own_key,
     heads=odd.route,
@@ -189,7 +190,14 @@ GEMINI: Final = Flavour(
     roots=(path("usageMetadata"),),
     kinds=_GEMINI,
     model=(path("modelVersion"),),
-    marks=(Mark("usageMetadata"), Mark("error"), Mark("groundingMetadata")),
+    marks=(
+        Mark("usageMetadata"),
+        Mark("error"),
+        Mark("groundingMetadata"),
+        Mark("finishReason"),
+        Mark("blockReason"),
+    ),
+    lazy=True,
     closing=(b'"finishReason"', b'"blockReason"'),
     text=texts("text"),
     also=odd.grounding,
@@ -475,7 +483,7 @@ _REALTIME: Final = Flavour(
 )
 SOCKETS: Final[Mapping[str, Flavour]] = {
     "characters": Flavour(roots=(), model=(), guess=None, sent=odd.spoken),
-    "gemini-live": replace(GEMINI, adds=True, guess=None),
+    "gemini-live": replace(GEMINI, lazy=False, adds=True, guess=None),
     "openai-realtime": _REALTIME,
     "openai-responses": replace(RESPONSES, roots=(path("response.usage"),), adds=True, guess=None),
     "transcription": Flavour(

@@ -144,7 +144,7 @@ def strip_for(status: int, headers: Headers) -> Strip | None:
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 # `"usage":null` among members of which those behind it are plain values, up to the document's end:
 # so it is the outermost object's own.
-_PLAIN: Final = rb'(?:null|true|false|-?[0-9.eE+-]+|"(?:[^"\\\r\n]|\\.)*")'
+_PLAIN: Final = rb'(?:null|true|false|-?[0-9.eE+-]+|"(?:[^"\\\r\n]|\\.)*+")'
 _USAGE: Final = re.compile(
     rb',[ ]*"usage"[ ]*:[ ]*null((?:[ ]*,[ ]*"[a-z_]+"[ ]*:[ ]*' + _PLAIN + rb")*[ ]*\}[ \t]*)$"
 )

@@ -15,7 +15,7 @@ from llamakey_addon.meter.figures import Kind, amount, counts_of, find, merge, p
 
 if TYPE_CHECKING:
     from llamakey_addon.journey import Headers
-    from llamakey_addon.meter.flavour import Tally
+    from llamakey_addon.meter.tally import Tally
 
 type Document = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 _TRIES: Final = 16
@@ -25,42 +25,40 @@ def documents(data: bytes) -> Iterator[Any]:
         yield found
 
 
-def tail_members(data: bytes, names: Iterable[str]) -> dict[str, Any]:
-    """The members at the document's end from the first of `names` on, with which they stand.
+def tail_member(data: bytes, way: Sequence[str]) -> Any:
+    """What stands at `way`, near the document's end; None where nothing does.
 
-    A name counts where what follows it closes exactly the outermost object or the one within: the
-    rest, with the braces that it lacks put in front, is JSON. So a name in a text or deep in the
-    document (an argument of a tool, say) is not taken for the provider's own.
+    A name counts where what follows it closes exactly the objects that hold it: the rest, with as
+    many braces in front, is JSON. So a name in a text or elsewhere in the document (an argument of
+    a tool, say) is not taken for the provider's own.
     """
     data = data.rstrip()
-    # what ends an event's data or a list of documents
+    # the end of a list of documents
     tail = data.removesuffix(b"]").rstrip() if data.endswith(b"}]") else data
-    for name in names:
-        needle = re.compile(rb'"%s"\s*:' % re.escape(name.encode()))
-        for match in list(needle.finditer(tail))[: -_TRIES - 1 : -1]:
-            rest = tail[match.start() :]
-            for before in (b"{", b'{"":{'):
-                try:
-                    found = json.loads(before + rest)
-                except (ValueError, RecursionError):
-                    continue
-                inner = found.get("", found) if before != b"{" else found
-                if isinstance(inner, dict):
-                    return inner
-    return {}
+    *outer, name = way
+    before = b'{"":' * len(outer) + b"{"
+    needle = re.compile(rb'"%s"\s*:' % re.escape(name.encode()))
+    for match in list(needle.finditer(tail))[: -_TRIES - 1 : -1]:
+        try:
+            found = json.loads(before + tail[match.start() :])
+        except (ValueError, RecursionError):
+            continue
+        for _ in outer:
+            found = found[""]
+        return found[name]
+    return None
 
 
-def head_member(data: bytes, name: str) -> Any:
-    """A text near the document's beginning that is a member of the outermost object or of the one
-    within; None where there is none."""
-    needle = re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % re.escape(name.encode()))
+def head_member(data: bytes, way: Sequence[str]) -> Any:
+    """A text that stands at `way`, near the document's beginning; None where none does. Of its
+    outer names only the number counts."""
+    needle = re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*+")' % re.escape(way[-1].encode()))
     for tried, match in enumerate(needle.finditer(data)):
         if tried == _TRIES:
             break
-        for after in (b"}", b"}}"):
-            try:
-                json.loads(data[: match.end()] + after)
-                return json.loads(match[1])
-            except (ValueError, RecursionError):
-                continue
+        try:
+            json.loads(data[: match.end()] + b"}" * len(way))
+            return json.loads(match[1])
+        except (ValueError, RecursionError):
+            continue
     return None

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 from llamakey_addon.journey import NO_COUNTS, Counts, Metered
 from llamakey_addon.meter.asked import NOTHING_ASKED, Asked
 from llamakey_addon.meter.events import Whole
-from llamakey_addon.meter.flavour import Flavour, Tally
+from llamakey_addon.meter.flavour import Flavour
 from llamakey_addon.meter.flavours import SOCKETS
+from llamakey_addon.meter.tally import Tally
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint

@@ -1,0 +1,319 @@
+"""The tally of one answer: what was found of its figures, and what is guessed without them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from llamakey_addon.journey import Counts
+from llamakey_addon.meter.asked import Asked
+from llamakey_addon.meter.events import data_of
+from llamakey_addon.meter.figures import Path, counts_of, find, merge
+from llamakey_addon.meter.flavour import Flavour
+from llamakey_addon.meter.salvage import documents, head_member, tail_member
+
+_BYTES_PER_TOKEN: Final = 4
+_MODEL_TRIES: Final = 8
+_MODEL_MAX: Final = 256
+_TERM_MAX: Final = 64
+_HEARD_BYTES: Final = 16 * 1024
+_BEHIND: Final = 16
+_NOTHING: Final = 0
+_LATER: Final = 1
+_SOMETHING: Final = 2
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was found so far."""
+
+    flavour: Flavour
+    asked: Asked
+    usage: dict[str, Any] = field(default_factory=dict)
+    """Figures as the provider gives them, merged; names with `_` in front are ours."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Counts beside those in `usage`, and sums."""
+    terms: dict[str, str] = field(default_factory=dict)
+    model: str = ""
+    job: str = ""
+    first: str = ""
+    """The first model of several answers in one."""
+    mixed: bool = False
+    """They are of several models."""
+    closed: bool = False
+    """The event with the last figures was seen."""
+    ended: bool = False
+    partial: bool = False
+    """A document was too long to be kept, and was read by its ends."""
+    failed: bool = False
+    """Figures may be missing or wrong: an error midway, an event that could not be read."""
+    later: bool = False
+    """The work goes on after this answer, and another one will have its figures."""
+    said: bool = False
+    """The provider gave figures, or the request tells all."""
+    _pieces: int = 0
+    _text_bytes: int = 0
+    _heard: list[bytes] = field(default_factory=list)
+    """What passed and was not yet searched for text; often it never has to be."""
+    _heard_bytes: int = 0
+    _batches: int = 0
+    _rate: tuple[int, int, int] = (0, 0, 1)
+    """Pieces and bytes of text in so many bytes, when they were last searched."""
+    _latest: tuple[bytes, bytes] | None = None
+    """The last block that is only parsed if no later one comes, and what parts its events."""
+    _behind: int = 0
+    """How many such blocks came since one was parsed."""
+    _figures: dict[str, int] | None = None
+    _tries: int = _MODEL_TRIES
+
+    def __post_init__(self) -> None:
+        if not self.flavour.model:
+            self._tries = 0
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def block(self, data: bytes, between: bytes) -> None:
+        """Complete events (`between` is a blank line) or lines of JSON (a line end)."""
+        if not self._tries:
+            told = self._told(data)
+            if told == _NOTHING:
+                self.listen(data)
+                return
+            if told == _LATER:
+                self._latest = (data, between)
+                self._behind += 1
+                self.listen(data)
+                return
+        self.catch_up()
+        self._events(data, between)
+
+    def _told(self, data: bytes) -> int:
+        """Whether a block is worth parsing."""
+        flavour = self.flavour
+        for end in flavour.ends:
+            if data.find(end) >= 0:
+                return _SOMETHING
+        lazy = flavour.lazy
+        told = _NOTHING
+        for mark in flavour.marks:
+            if data.find(mark.needle) >= 0 and mark.within(data):
+                if not lazy:
+                    return _SOMETHING
+                told = _LATER
+            lazy = False
+        return told
+
+    def _events(self, data: bytes, between: bytes) -> None:
+        self.listen(data)
+        for event in data.split(between):
+            if event and (self._tries or self._told(event) != _NOTHING):
+                self._event(event if between == b"\n" else data_of(event))
+
+    def catch_up(self) -> None:
+        """Parse what was put off."""
+        if self._latest is not None:
+            (data, between), self._latest = self._latest, None
+            self._behind = 0
+            for event in data.split(between):
+                if event:
+                    self._event(event if between == b"\n" else data_of(event))
+
+    def _event(self, text: bytes) -> None:
+        if not text.strip():
+            return
+        if text.strip() == b"[DONE]":
+            self.ended = True
+            return
+        self.document(text)
+        flavour = self.flavour
+        if any(mark in text for mark in flavour.closing):
+            self.closed = True
+        if any(end in text for end in flavour.ends):
+            self.ended = True
+
+    def document(self, text: bytes) -> None:
+        """One JSON document, or what was kept of it. What does not begin as one is none."""
+        if not text.lstrip().startswith((b"{", b"[")):
+            return
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = self._rescued(text)
+        self._take_all(found)
+
+    def whole(self, text: bytes, *, shortened: bool) -> None:
+        """A whole answer: a document, a list of them, one after the other; or what came of it."""
+        if shortened:
+            self._take_all(self._rescued(text))
+            return
+        try:
+            self._take_all(json.loads(text))
+        except (ValueError, RecursionError):
+            self.failed = True
+            for document in documents(text):
+                self._take_all(document)
+
+    def message(self, text: bytes) -> None:
+        """A message of a WebSocket, from the provider."""
+        if self._tries or self._told(text) != _NOTHING:
+            self.document(text)
+
+    def sent(self, text: bytes) -> None:
+        """A message of a WebSocket, from the client."""
+        if self.flavour.sent is not None:
+            self._figures = None
+            self.flavour.sent(self, text)
+
+    def ask(self) -> None:
+        """Count what the request says, at the end of an answer."""
+        if self.flavour.asks is not None:
+            self.catch_up()
+            self._figures = None
+            self.flavour.asks(self)
+
+    def listen(self, data: bytes) -> None:
+        """Keep the text in `data` for estimates."""
+        if self.flavour.text is not None:
+            self._heard.append(data)
+            self._heard_bytes += len(data)
+            if self._heard_bytes > _HEARD_BYTES:
+                self._sample()
+
+    def heard_anew(self, data: bytes) -> None:
+        """All that was listened to, once more: a text may have stood across two pieces."""
+        self._heard = []
+        self._pieces = self._text_bytes = self._heard_bytes = self._batches = 0
+        self.listen(data)
+
+    def _search(self) -> tuple[int, int]:
+        """Search what was heard for text: pieces and bytes."""
+        pattern = self.flavour.text
+        if pattern is None or not self._heard:
+            return 0, 0
+        found = pattern.findall(b"".join(self._heard))
+        self._heard.clear()
+        self._heard_bytes = 0
+        pieces, size = len(found) - found.count(b""), sum(map(len, found))
+        self._pieces += pieces
+        self._text_bytes += size
+        return pieces, size
+
+    def _sample(self) -> None:
+        """Of a long stream a quarter is searched, and the rest taken to be like it."""
+        self._batches += 1
+        if self._batches > 2 and self._batches % 4:
+            pieces, size, of = self._rate
+            self._pieces += pieces * self._heard_bytes // of
+            self._text_bytes += size * self._heard_bytes // of
+            self._heard.clear()
+            self._heard_bytes = 0
+        else:
+            of = self._heard_bytes
+            self._rate = (*self._search(), of)
+
+    @property
+    def heard_tokens(self) -> int:
+        """An estimate of the tokens that came out: one for four bytes, and no fewer than pieces."""
+        self._search()
+        return max(self._pieces, self._text_bytes // _BYTES_PER_TOKEN)
+
+    def _take_all(self, found: object) -> None:
+        for one in found if isinstance(found, list) else (found,):
+            if isinstance(one, dict):
+                self.take(one)
+
+    def take(self, document: Mapping[str, Any]) -> None:
+        """Read one parsed document or event."""
+        flavour = self.flavour
+        self._figures = None
+        for root in flavour.roots:
+            usage = find(document, root)
+            if isinstance(usage, dict) and usage:
+                counts = counts_of(usage, flavour.kinds)
+                self.said |= bool(counts)
+                if flavour.adds:
+                    self.add(counts)
+                else:
+                    merge(self.usage, usage)
+        self._name(document)
+        for name, way in flavour.terms:
+            value = find(document, way)
+            if isinstance(value, str) and 0 < len(value) <= _TERM_MAX:
+                self.terms[name] = value
+        if document.get("error"):
+            self.failed = True
+        if flavour.also is not None:
+            flavour.also(self, document)
+
+    def add(self, counts: Counts) -> None:
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def _name(self, document: Mapping[str, Any]) -> None:
+        for way in self.flavour.model:
+            model = find(document, way)
+            if isinstance(model, str) and 0 < len(model) <= _MODEL_MAX:
+                self.model = model
+                self._tries = 0
+                return
+        if self._tries:
+            self._tries -= 1
+
+    def _rescued(self, text: bytes) -> dict[str, Any]:
+        """What can be read of a document that is no JSON, since its middle was dropped."""
+        flavour = self.flavour
+        self.partial = True
+        document: dict[str, Any] = {}
+        for root in flavour.roots:
+            if root and (found := tail_member(text, _names(root))) is not None:
+                _put(document, root, found)
+        if not document:
+            self.failed = True
+        for way in flavour.model:
+            model = tail_member(text, _names(way)) or head_member(text, _names(way))
+            if isinstance(model, str):
+                _put(document, way, model)
+                break
+        return document
+
+    # --- what it comes to -------------------------------------------------------------------------
+
+    def figures(self) -> dict[str, int]:
+        """The provider's own figures so far; nothing of what is none."""
+        self.catch_up()
+        if self._figures is None:
+            counts = dict(self.counts)
+            if self.usage:
+                for name, count in counts_of(self.usage, self.flavour.kinds).items():
+                    counts[name] = counts.get(name, 0) + count
+            self._figures = {name: count for name, count in counts.items() if count}
+        return dict(self._figures)
+
+    def guessed(self) -> dict[str, int]:
+        """The figures so far, and a guess of what they lack."""
+        counts = self.figures()
+        if self.flavour.guess is not None:
+            self.flavour.guess(self, counts)
+        return {name: count for name, count in counts.items() if count}
+
+    def so_far(self) -> dict[str, int]:
+        """The same, by figures that may be a few pieces old; the text since then is guessed."""
+        if not self.said or self._behind >= _BEHIND:
+            self.catch_up()
+        latest, self._latest = self._latest, None
+        counts = self.guessed()
+        self._latest = latest
+        return counts
+
+
+def _names(way: Path) -> list[str]:
+    return [step if isinstance(step, str) else step[0] for step in way]
+
+
+def _put(document: dict[str, Any], way: Path, value: object) -> None:
+    for step in way[:-1]:
+        inner = document.setdefault(str(step), {})
+        document = inner if isinstance(inner, dict) else {}
+    document[str(way[-1])] = value

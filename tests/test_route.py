@@ -138,7 +138,7 @@ def test_query_of_other_providers_loses_local_keys(asked: str, sent: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "rest", [f"v1/files/{KEY}", f"v1/files?token={KEY}", f"v1/files?a={KEY.replace('-', '%2d')}"]
+    "rest", [f"v1/files/{KEY}", f"v1/files?ticket={KEY}", f"v1/files?a={KEY.replace('-', '%2d')}"]
 )
 def test_a_local_key_where_no_sdk_puts_one_is_not_sent(rest: str) -> None:
     with pytest.raises(BadRequest, match="holds a local key") as caught:

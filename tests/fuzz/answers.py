@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import zlib
@@ -15,7 +16,7 @@ from tests.fuzz.pieces import chunked
 
 @dataclass(slots=True)
 class Plan:
-    """An answer."""
+    """An answer. Both ends read the same one: it is not changed once it is made."""
 
     name: str
     raw: bytes
@@ -37,6 +38,7 @@ class Plan:
     reset: bool = False
 
 
+@functools.lru_cache(maxsize=128)  # both ends ask for it, and some take milliseconds
 def plan_for(nonce: str, method: str, key: str) -> Plan:
     """The answer to the request with this nonce."""
     random = Random(f"plan {nonce}")

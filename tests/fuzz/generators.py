@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.fuzz.pieces import METHODS_WITHOUT_BODY, chunked
+from tests.fuzz.pieces import METHODS_WITHOUT_BODY, chunked, digest
 
 HIDDEN = "hidden-in-a-body"
 """Stands in the target of requests that hide in bodies: no provider may ever see it."""
@@ -102,6 +102,14 @@ class Ask:
     """Its head cannot be read, so the log knows no path."""
     judged: bool = False
     """Its body is read before it is judged, so it may be sent again on a stale connection."""
+    length: int = 0
+    """Bytes of its body."""
+    digest: bytes = b""
+    """Of its body."""
+
+    def shed(self) -> None:
+        """Keep of its bytes what is needed once it was answered."""
+        self.raw = self.body = b""
 
 
 def nonce(random: Random) -> str:
@@ -245,6 +253,7 @@ def _write(random: Random, key: str, wish: Ask) -> Ask:
     raw = [line, "Host: " + random.choice(("localhost", "a", "mitm.it", "x:1"))]
     raw += [f"{name}:{random.choice((' ', '', '  '))}{value}" for name, value in lines]
     wish.raw = "\r\n".join([*raw, "", ""]).encode() + body
+    wish.length, wish.digest = len(wish.body), digest(wish.body)
     # what travels stands in the order in which it was written
     order = [(name, value.strip(" \t")) for name, value in lines]
     wish.headers = [pair for pair in order if pair in travels]

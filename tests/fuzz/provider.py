@@ -15,7 +15,7 @@ import h11
 
 from tests.fuzz.answers import Plan, plan_for
 from tests.fuzz.generators import HIDDEN
-from tests.fuzz.pieces import split
+from tests.fuzz.pieces import digest, split
 
 NONCE = re.compile(r"fz-[0-9a-f]{16}")
 
@@ -28,7 +28,10 @@ class Arrival:
     method: str
     target: str
     headers: list[tuple[str, str]]
-    body: bytes = b""
+    length: int = 0
+    """Bytes of its body."""
+    digest: bytes = b""
+    """Of its body, where that is complete."""
     complete: bool = False
     answered: bool = False
     """Whether a byte of an answer was written."""
@@ -49,6 +52,7 @@ class Provider:
     faults: list[str] = field(default_factory=list)
     plans: Counter[str] = field(default_factory=Counter)
     port: int = 0
+    _by_nonce: dict[str, list[Arrival]] = field(default_factory=dict)
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -64,7 +68,7 @@ class Provider:
         await asyncio.sleep(0)
 
     def of(self, nonce: str) -> list[Arrival]:
-        return [arrival for arrival in self.arrivals if nonce in arrival.target]
+        return self._by_nonce.get(nonce, [])
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -86,6 +90,7 @@ class Provider:
             if left:
                 parser.receive_data(left)
             arrival: Arrival | None = None
+            body = bytearray()
             plan: Plan | None = None
             try:
                 while not (arrival and arrival.complete):
@@ -102,11 +107,11 @@ class Provider:
                         if plan.early and not await self._answer(writer, arrival, plan):
                             return
                     elif isinstance(event, h11.Data):
-                        assert arrival is not None
-                        arrival.body += event.data
+                        body += event.data
                     elif isinstance(event, h11.EndOfMessage):
                         assert arrival is not None
                         arrival.complete = True
+                        arrival.length, arrival.digest = len(body), digest(body)
                         if event.headers:
                             self._fault(arrival, f"trailers came: {event.headers.raw_items()}")
                     else:
@@ -136,6 +141,8 @@ class Provider:
             self.name, event.method.decode("latin-1"), event.target.decode("latin-1"), headers
         )
         self.arrivals.append(arrival)
+        for nonce in set(NONCE.findall(arrival.target)):
+            self._by_nonce.setdefault(nonce, []).append(arrival)
         found = [value for name, value in headers if name.lower() == self.header]
         if found != [self.credential]:
             self._fault(arrival, f"credentials: {len(found)}, right: {self.credential in found}")

@@ -39,6 +39,8 @@ LIMITS = {
     "pool_idle_s": 2.0,
 }
 MOST_FINDINGS = 20
+MOST_SLOW = 0.05
+"""The part of requests that this side may be too slow for; on a busy machine some are."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Report:
     requests: int = 0
     mutated: int = 0
     arrived: int = 0
+    slow: int = 0
+    """Requests that this side was too slow with, so that a limit ended them."""
     seconds: float = 0
     statuses: Counter[str] = field(default_factory=Counter)
     plans: Counter[str] = field(default_factory=Counter)
@@ -60,7 +64,8 @@ class Report:
         return "\n".join(
             (
                 f"seed {self.seed}: {self.connections} connections, {self.requests} requests "
-                f"({self.mutated} mutated), {self.arrived} at providers, {self.seconds:.0f} s, "
+                f"({self.mutated} mutated, {self.slow} slow), {self.arrived} at providers, "
+                f"{self.seconds:.0f} s, "
                 f"memory {self.growth_mib:+.0f} MiB",
                 "statuses  " + ", ".join(f"{k}: {n}" for k, n in sorted(self.statuses.items())),
                 "answers   " + ", ".join(f"{k}: {n}" for k, n in sorted(self.plans.items())),
@@ -107,6 +112,7 @@ class Run:
         self.report.connections += 1
         self.report.requests += len(asks)
         self.report.mutated += asks[-1].mutated
+        opened_s = time.monotonic()
         try:
             async with asyncio.timeout(DEADLINE_S):
                 client = await Client.connect(self.proxy.port)
@@ -115,7 +121,7 @@ class Run:
             return
         try:
             async with asyncio.timeout(DEADLINE_S):
-                await self._talk(where, random, client, asks)
+                await self._talk(where, random, client, asks, opened_s)
         except TimeoutError:
             self.finding(where, f"hangs; so far {bytes(client.all[-300:])!r}")
         except NotHttp as error:
@@ -129,7 +135,9 @@ class Run:
         if any(form in got for form in self._forms):
             self.finding(where, f"a real key came: {got[:300]!r}")
 
-    async def _talk(self, where: str, random: Random, client: Client, asks: list[Ask]) -> None:
+    async def _talk(
+        self, where: str, random: Random, client: Client, asks: list[Ask], opened_s: float
+    ) -> None:
         leaves = random.random() < 0.07
         ahead = random.random() < 0.4
         if leaves:
@@ -140,14 +148,33 @@ class Run:
             return
         whole = [each for each in asks if not each.mutated]
         self.expected.update((each.nonce, each) for each in whole)
+        try:
+            await self._ask(where, random, client, asks, opened_s, ahead=ahead)
+        finally:
+            for each in whole:
+                each.shed()
+
+    async def _ask(
+        self,
+        where: str,
+        random: Random,
+        client: Client,
+        asks: list[Ask],
+        opened_s: float,
+        *,
+        ahead: bool,
+    ) -> None:
         sending: asyncio.Task[None] | None = None
         early = False
+        # when the proxy was surely busy with what was before, and when this request began
+        before_s, begun_s = opened_s, time.monotonic()
         if ahead:
             raw = b"".join(each.raw for each in asks)
             sending = asyncio.create_task(self._send(random, client, raw))
         try:
             for each in asks:
                 if not ahead:
+                    begun_s = time.monotonic()
                     sending = asyncio.create_task(self._send(random, client, each.raw))
                 if each.mutated:
                     await self._any(where, client, asks)
@@ -155,19 +182,23 @@ class Run:
                 try:
                     answer = await client.answer(each.method)
                 except End:
-                    for later in asks[asks.index(each) :]:
-                        self.expected.pop(later.nonce, None)
+                    self._forget(asks[asks.index(each) :])
+                    if self._was_slow(before_s, "head_timeout_s", "keepalive_timeout_s"):
+                        return
                     # An answer that came before its upload ends the connection; and where an
                     # answer is cut, the reset may overtake what was passed of it.
                     if not early and self._plan(each).outcome not in ("cut", "any"):
                         self.finding(where, f"no answer to {each.method} {each.nonce}")
                     return
                 self.report.statuses[f"{answer.status}{' ours' if answer.denial else ''}"] += 1
+                if answer.denial and self._ended_by_a_limit(each, answer, begun_s):
+                    self._forget(asks[asks.index(each) :])
+                    return
                 self._judge(where, each, answer)
                 early = self._plan(each).early
+                before_s = begun_s
                 if answer.closes:
-                    for later in asks[asks.index(each) + 1 :]:
-                        self.expected.pop(later.nonce, None)
+                    self._forget(asks[asks.index(each) + 1 :])
                     rest = await client.rest()
                     if rest:
                         self.finding(where, f"bytes behind a last answer: {rest[:100]!r}")
@@ -175,6 +206,24 @@ class Run:
         finally:
             if sending is not None:
                 sending.cancel()
+
+    def _forget(self, asks: list[Ask]) -> None:
+        """Nothing is known of these requests: they were not answered."""
+        for each in asks:
+            self.expected.pop(each.nonce, None)
+
+    def _ended_by_a_limit(self, wish: Ask, answer: Answer, begun_s: float) -> bool:
+        """Whether the client, or the provider, was too slow with an honest request."""
+        if answer.status == 408:
+            return self._was_slow(begun_s, "head_timeout_s", "body_timeout_s")
+        silent = self._plan(wish).silent
+        return answer.status == 504 and not silent and self._was_slow(begun_s, "answer_timeout_s")
+
+    def _was_slow(self, since_s: float, *limits: str) -> bool:
+        """Whether one of these limits may be over that began then, or later."""
+        slow = time.monotonic() - since_s >= min(LIMITS[name] for name in limits)
+        self.report.slow += slow
+        return slow
 
     async def _any(self, where: str, client: Client, asks: list[Ask]) -> None:
         """A mutated request: whatever comes is HTTP, and answers in order what was asked."""
@@ -256,6 +305,8 @@ class Run:
             self.report.arrived += len(provider.arrivals)
             for arrival in provider.arrivals:
                 self._arrival(arrival)
+        if self.report.slow > max(5, self.report.requests * MOST_SLOW):
+            self.finding("this side", f"was too slow for {self.report.slow} requests")
         output = self.proxy.output()
         if self.proxy.process.poll() is not None:
             self.finding("process", f"ended with {self.proxy.process.returncode}")
@@ -278,8 +329,8 @@ class Run:
             wish.target,
         ):
             self.finding(where, f"judged as {wish.target}, came as {arrival}")
-        if arrival.complete and arrival.body != wish.body:
-            self.finding(where, f"{len(wish.body)} bytes of body, {len(arrival.body)} came")
+        if arrival.complete and (arrival.length, arrival.digest) != (wish.length, wish.digest):
+            self.finding(where, f"{wish.length} bytes of body, {arrival.length} came")
         own = {"host", "authorization", "x-api-key", "accept-encoding"}
         own |= {"content-length", "transfer-encoding"}
         came = [(name, value) for name, value in arrival.headers if name.lower() not in own]

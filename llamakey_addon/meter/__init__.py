@@ -9,9 +9,10 @@ A meter never raises, holds nothing back and changes nothing: it is fed the byte
 sent (after the mask, before any filter takes something out; content-coding still on). What it
 cannot read it guesses, and says so (`Metered.exact`).
 
-How an answer is read hangs on its Content-Type: JSON, server-sent events, lines of JSON; the
-flavour in the catalogue says where its figures stand. An answer or event of more than a mebibyte is
-read by its beginning and its end; figures stand in the end, in every API that sends so much.
+How an answer is read hangs on its Content-Type: JSON, server-sent events, lines of JSON, AWS's
+event streams; the flavour in the catalogue says where its figures stand. An answer or event of more
+than a mebibyte is read by its beginning and its end; figures stand in the end, in every API that
+sends so much.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from llamakey_addon.journey import NO_COUNTS, Counts, Headers, Metered
 from llamakey_addon.meter.asked import NOTHING_ASKED, Asked
 from llamakey_addon.meter.events import Events, Lines, Whole
+from llamakey_addon.meter.eventstream import Messages
 from llamakey_addon.meter.flavour import Flavour
 from llamakey_addon.meter.flavours import FLAVOURS, UNKNOWN
 from llamakey_addon.meter.tally import Tally
@@ -64,7 +66,7 @@ class Meter:
         self, flavour: Flavour | None, asked: Asked, headers: Headers = (), *, broken: bool = False
     ) -> None:
         self._tally = None if flavour is None else Tally(flavour, asked)
-        self._reader: Events | Lines | Whole | None = None
+        self._reader: Events | Lines | Messages | Whole | None = None
         self._take: Callable[[bytes], None] | None = None
         self._unpack: Unpack | None = None
         self._broken = broken
@@ -150,7 +152,7 @@ class Meter:
         flavour = tally.flavour
         tally.ask()
         tally.catch_up()
-        streamed = isinstance(self._reader, Events | Lines)
+        streamed = isinstance(self._reader, Events | Lines | Messages)
         exact = (
             flavour.exact
             and tally.said
@@ -169,7 +171,7 @@ class Meter:
         return Metered(counts, exact=exact, model=tally.model, terms=terms, job=tally.job)
 
 
-def _blocks(reader: Events | Lines, tally: Tally) -> Callable[[bytes], None]:
+def _blocks(reader: Events | Lines | Messages, tally: Tally) -> Callable[[bytes], None]:
     between = b"\n\n" if isinstance(reader, Events) else b"\n"
     read, block = reader.feed, tally.block
 
@@ -190,13 +192,15 @@ def _both(
     return take
 
 
-def _reader(kind: bytes, first: bytes) -> Events | Lines | Whole | None:
+def _reader(kind: bytes, first: bytes) -> Events | Lines | Messages | Whole | None:
     """By the answer's type; where that is none of a stream's, by how it begins. None for what says
     nothing: audio, images."""
     if kind == b"text/event-stream":
         return Events()
     if kind in _LINES:
         return Lines()
+    if kind == b"application/vnd.amazon.eventstream":
+        return Messages()
     if kind.startswith((b"audio/", b"image/", b"video/", b"model/")):
         return None
     if first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_EVENT_STARTS):

@@ -284,12 +284,56 @@ TRANSCRIPTION: Final = Flavour(
     guess=odd.guess_sound,
     also=odd.sound,
 )
+# Whatever stands at Bedrock's models' own; what they leave out stands in its headers, and in a
+# stream's last chunk. Models are named by the path alone: the answer's name has no region.
+_INVOKE: Final = (
+    kind(
+        "input_tokens",
+        "input_tokens",
+        "inputTokens",
+        "prompt_tokens",
+        "prompt_token_count",
+        "inputTokenCount",
+        "inputTextTokenCount",
+    ),
+    *(
+        kind(name, f"cache_{verb}_input_tokens", f"{word}InputTokens", f"{word}InputTokenCount")
+        for name, verb, word in (
+            ("input_tokens", "creation", "cacheWrite"),
+            ("input_tokens", "read", "cacheRead"),
+            ("cache_read_tokens", "read", "cacheRead"),
+            ("cache_write_tokens", "creation", "cacheWrite"),
+        )
+    ),
+    kind("cache_write_5m_tokens", "cache_creation.ephemeral_5m_input_tokens"),
+    kind("cache_write_1h_tokens", "cache_creation.ephemeral_1h_input_tokens"),
+    kind(
+        "output_tokens",
+        "output_tokens",
+        "outputTokens",
+        "completion_tokens",
+        "generation_token_count",
+        "outputTokenCount",
+    ),
+)
 CONVERSE: Final = Flavour(
-    roots=(path("usage"), path("metadata.usage")),
+    roots=(path("usage"),),
     kinds=_CONVERSE,
+    model=(),
     terms=(("service_tier", path("serviceTier.type")),),
     closing=(b'"usage"',),
-    text=texts("text"),
+    ends=(b'"usage"',),
+    text=texts("text", "input"),
+)
+INVOKE: Final = Flavour(
+    roots=((), path("message.usage"), path("usage"), path("amazon-bedrock-invocationMetrics")),
+    kinds=_INVOKE,
+    model=(),
+    marks=(Mark("usage"), Mark("amazon-bedrock-invocationMetrics"), Mark("error")),
+    closing=(b"amazon-bedrock-invocationMetrics",),
+    ends=(b"amazon-bedrock-invocationMetrics",),
+    text=texts("text", "generation", "outputText", "completion", "partial_json", "content"),
+    heads=odd.bedrock_tokens,
 )
 
 UNKNOWN: Final = Flavour(
@@ -331,7 +375,8 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
     "anthropic-complete": Flavour(roots=(), text=texts("completion")),
     "assemblyai": replace(TRANSCRIPTION, also=odd.transcript, guess=None, reports=True),
     "auto": UNKNOWN,
-    "bedrock": CONVERSE,
+    "bedrock-converse": CONVERSE,
+    "bedrock-invoke": INVOKE,
     "characters": SPEECH,
     "cohere-v1": COHERE,
     "cohere-v2": COHERE,
@@ -424,6 +469,7 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
         also=odd.job_of_id,
         reports=True,
     ),
+    "predictions": Flavour(roots=(), model=(), guess=None, also=odd.predictions),
     "replicate": Flavour(
         roots=(path("metrics"),),
         kinds=(

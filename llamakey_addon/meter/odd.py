@@ -165,6 +165,30 @@ def recogniser(
     return recognise
 
 
+# --- Google's and AWS's own -----------------------------------------------------------------------
+
+
+def predictions(tally: Tally, document: Document) -> None:
+    """Vertex AI's: embeddings with their tokens, or images."""
+    for one in _dicts(document.get("predictions")):
+        tokens = amount(find(one, path("embeddings.statistics.token_count")))
+        tally.add({"images": 1} if tokens is None else {"input_tokens": tokens})
+        tally.said = True
+
+
+def bedrock_tokens(tally: Tally, headers: Headers) -> None:
+    for header, name in (
+        (b"x-amzn-bedrock-input-token-count", "inputTokenCount"),
+        (b"x-amzn-bedrock-output-token-count", "outputTokenCount"),
+        (b"x-amzn-bedrock-cache-read-input-token-count", "cacheReadInputTokenCount"),
+        (b"x-amzn-bedrock-cache-write-input-token-count", "cacheWriteInputTokenCount"),
+    ):
+        count = _number(headers, header)
+        if count is not None:
+            tally.usage[name] = count
+            tally.said = True
+
+
 # --- text generation and embeddings of Hugging Face -----------------------------------------------
 
 

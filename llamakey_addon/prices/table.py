@@ -160,7 +160,7 @@ def _spellings(named: str, model: str, terms: Mapping[str, str]) -> Iterable[tup
 
     A router's models carry who serves them, or how that is chosen, behind a colon
     (`meta-llama/llama-3.3-70b-instruct:together`, `openai/gpt-4o:nitro`); Gemini's may begin with
-    `models/`.
+    `models/`, at Vertex AI's OpenAI form with `google/`.
     """
     bare, colon, suffix = model.rpartition(":")
     if "{route}" in named:
@@ -173,5 +173,6 @@ def _spellings(named: str, model: str, terms: Mapping[str, str]) -> Iterable[tup
     yield named, model
     if colon and bare:
         yield named, bare
-    if model.startswith("models/"):
-        yield named, model.removeprefix("models/")
+    for prefix in ("models/", "google/"):
+        if model.startswith(prefix):
+            yield named, model.removeprefix(prefix)

@@ -8,11 +8,14 @@ documented and how its cost is worked out, `a * b + c = cost`, in nano-dollars. 
     asked             the request's body; `asked_bytes` the length of one that streams; `params`
     type, headers     of the answer; `status` if not 200; `body`
     frames            in place of a body: messages of a WebSocket, `down` and `up`
+    events            in place of a body: AWS's, by their kind; what a `chunk` holds is packed
     counts, answered, terms, job, exact, cost_nusd, quality     what the meter and the prices say
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -22,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.fakes import aws
 
 FOLDER = Path(__file__).parent
 _SUM = re.compile(r"^([0-9 *+/.()-]+) = (\d+)$")
@@ -44,6 +49,7 @@ class Sample:
     status: int = 200
     body: str = ""
     frames: tuple[dict[str, str], ...] = ()
+    events: tuple[dict[str, str], ...] = ()
     answered: str = ""
     terms: dict[str, str] = field(default_factory=dict)
     job: str = ""
@@ -56,7 +62,14 @@ class Sample:
 
     @property
     def bytes(self) -> bytes:
-        return self.body.encode()
+        packed = b""
+        for event in self.events:
+            for kind, text in event.items():
+                value: object = json.loads(text)
+                if kind == "chunk":
+                    value = {"bytes": base64.b64encode(text.encode()).decode(), "p": "abcd"}
+                packed += aws.event(kind, value)
+        return packed or self.body.encode()
 
     @property
     def sum_by_hand(self) -> int | None:
@@ -78,7 +91,10 @@ def load() -> Iterator[Sample]:
         assert len(comments) == len(samples), file.name
         for content, comment in zip(samples, comments, strict=True):
             frames = tuple(content.pop("frames", ()))
-            yield Sample(provider=file.stem, comment=comment, frames=frames, **content)
+            events = tuple(content.pop("events", ()))
+            yield Sample(
+                provider=file.stem, comment=comment, frames=frames, events=events, **content
+            )
 
 
 def _comments(text: str) -> Iterator[tuple[str, ...]]:

@@ -7,6 +7,7 @@
         ├── Unauthenticated   401  no local key, an unknown one, or two that differ
         ├── Forbidden         403  a rule of the owner's stands against it
         ├── UnknownRoute      404  no provider has this prefix
+        ├── Absent            404  what somebody else made under the account
         ├── MethodRefused     405  a method that no API uses (TRACE, CONNECT)
         ├── HeadTimeout       408  head or body did not come in time
         ├── BodyTooLarge      413
@@ -110,6 +111,11 @@ class Forbidden(Denied):
 class UnknownRoute(Denied):
     status = 404
     code = "unknown_route"
+
+
+class Absent(Denied):
+    status = 404
+    code = "not_found"
 
 
 class MethodRefused(Denied):

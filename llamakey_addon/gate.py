@@ -26,15 +26,18 @@ from llamakey_addon import (
     filters,
     handshake,
     http1,
+    isolation,
     route,
     signature,
     signin,
 )
 from llamakey_addon.config import Limits, Settings
+from llamakey_addon.config.words import folded
 from llamakey_addon.credentials import Placed
 from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.errors import Broken, Denied, Draining, NotCarried, NotReady
 from llamakey_addon.forwarded import client_address
+from llamakey_addon.isolation import Whose
 from llamakey_addon.journey import (
     Answer,
     Ask,
@@ -52,7 +55,7 @@ from llamakey_addon.journey import (
 )
 from llamakey_addon.keys import redact
 from llamakey_addon.mask import forms_of, mask_all
-from llamakey_addon.store import Store
+from llamakey_addon.store import Store, StoreError
 from llamakey_addon.tokens import Tokens
 
 HEALTH_PATH = "/_llamakey/health"
@@ -79,6 +82,8 @@ class Gate:
         self._envelopes = catalogue.load().envelopes
         self._tokens = Tokens(settings.data_folder)
         self._seen = signature.Seen()
+        self._shared = True
+        self._shared_as_of = -1
         self.draining = False
         self.shut = ""
         """Why nothing is served, or "": set while the addon is out of mitmproxy's chain."""
@@ -127,7 +132,10 @@ class Gate:
             body_signed=claim is not None or (recipe is not None and recipe.signs_body),
             claim=claim,
         )
-        visit = replace(visit, body_wanted=authorize.wants_body(visit, counted=self._counts(user)))
+        wanted = authorize.wants_body(visit, counted=self._counts(user)) or isolation.wants_body(
+            visit, active=self._is_shared(ask.time_s)
+        )
+        visit = replace(visit, body_wanted=wanted)
         try:
             authorize.allow(visit)  # before a body is read for nothing
             if not way.provider.ready:
@@ -172,8 +180,13 @@ class Gate:
             json_body_bytes=limit,
             find_route=functools.partial(self._within, visit.route.provider),
         )
+        whose = self._whose(visit)
+        isolation.judge(visit, body, whose, json_body_bytes=limit)
         shown = authorize.answer_filter(visit, limit_bytes=limit)
-        makers = () if shown is None else (shown,)
+        makers = (
+            *(() if shown is None else (shown,)),
+            *isolation.answer_filters(visit, body, whose, limit_bytes=limit),
+        )
         provider = visit.route.provider
         upstream = visit.route.region or provider.upstream
         if upstream is None:
@@ -201,6 +214,7 @@ class Gate:
         Raises:
             Denied: a rule stands against it, or it cannot be read.
         """
+        isolation.judge_message(grant.visit, content, self._whose(grant.visit))
         if not authorize.names_model(grant.visit, content):
             return grant
         limit = self.limits.json_body_bytes
@@ -344,6 +358,32 @@ class Gate:
         settings = self.settings
         target = f"/{provider.prefix}{path}"
         return route.find(target, method, settings.providers, settings.query_keys)
+
+    def _whose(self, visit: Visit) -> Whose:
+        """What the user of a request sees of the account."""
+        return Whose(
+            self._store.owners,
+            visit,
+            active=self._is_shared(visit.ask.time_s),
+            unowned_allowed=self.settings.unowned_allowed,
+        )
+
+    def _is_shared(self, now_s: float) -> bool:
+        """Whether more than one user has keys that are valid."""
+        try:
+            validity = self._store.validity(now_s)
+            if validity != self._shared_as_of:
+                rows = self._store.keys()
+                users = {folded(row.user) for row in rows if row.ended(now_s) is None}
+                self._shared = len(users) > 1
+                self._shared_as_of = validity
+        except StoreError as error:
+            raise NotReady(
+                "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell "
+                "its owner.",
+                detail=str(error),
+            ) from error
+        return self._shared
 
     def _counts(self, user: User) -> bool:
         """Whether limits or budgets hold for somebody, so that the model matters."""

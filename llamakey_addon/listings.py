@@ -69,7 +69,13 @@ class ListFilter(WholeFilter):
 
     def _kept(self, item: Any, names: list[str]) -> bool:
         name = name_of(item, names)
-        return name is not None and self._keep(name)
+        if name is None or not self._keep(name):
+            return False
+        self.kept(item)
+        return True
+
+    def kept(self, item: Any) -> None:
+        """Told each item that stays."""
 
     def _no_list(self, document: Any) -> UpstreamFault:
         return UpstreamFault(

@@ -61,7 +61,10 @@ def test_an_answer_during_an_upload_is_served(bench: Bench) -> None:
 def test_an_answer_that_begins_early_and_ends_late(bench: Bench) -> None:
     link = upload(bench, 6)
     bench.client(b"abc")
-    bench.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nea\r\n")
+    bench.answer(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nea\r\n"
+    )
     assert b"ea" in bench.rim.out
     bench.client(b"def")
     assert bench.sent()[0].body == b"abcdef"

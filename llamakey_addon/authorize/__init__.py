@@ -1,7 +1,7 @@
 """What may be asked: the rules for the user and the key, and a body that means one thing alone.
 
 `rules.py` is what rules say, `models.py` which models a request names, `batches.py` the requests
-within one, `readings.py` a path in each of its readings. A body that policy reads is read strictly:
+within one. A body that policy reads is read strictly:
 what was judged is what is sent.
 """
 

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 from llamakey_addon.authorize import models
 from llamakey_addon.authorize.models import Named
-from llamakey_addon.authorize.readings import readings, unescaped
 from llamakey_addon.catalogue.models import Endpoint, ModelNames
 from llamakey_addon.errors import BadRequest, Forbidden
 from llamakey_addon.globs import glob
 from llamakey_addon.journey import Policy, Provider, Route, Rule, User, Visit
+from llamakey_addon.readings import readings, unescaped
 
 _LOOKING = ("GET", "HEAD")
 

@@ -202,6 +202,49 @@ class Requests(Model):
         return self
 
 
+class Owned(Model):
+    """A kind of thing that is made under the account and belongs to the user who made it.
+
+    `POST` to one of `paths` makes one, `GET` lists them, everything below `<path>/<id>` is about
+    one.
+    """
+
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]
+    """For people: `file`, `batch`."""
+    paths: Annotated[tuple[Annotated[str, Field(pattern=r"^/")], ...], Field(min_length=1)]
+    """Of the collection, `{version}` standing for a segment."""
+    at: tuple[JsonPath, ...] = ("id",)
+    """Where its id stands in the answer that tells of the new one, or in an event of a stream."""
+    listed: tuple[JsonPath, ...] = ("data[].id",)
+    """Where the ids stand in a list."""
+    made_by: tuple[str, ...] = ()
+    """Names of further endpoints whose answers may tell of a new one."""
+    id: str = ""
+    """Regular expression of its ids; a group is the id within a name such as `files/abc`. Anything
+    of this form that a body names is judged."""
+    public: str = ""
+    """Regular expression of ids that are the provider's own and everybody's."""
+    fields: tuple[str, ...] = ()
+    """Names of JSON fields and query parameters that hold its id and nothing else."""
+    verbs: tuple[str, ...] = ()
+    """What may follow the path and is no id."""
+    kept: Literal["always", "store: true", "store: not false"] = "always"
+    """Whether the provider keeps it: for answers, as the request's body says."""
+    yields: dict[str, tuple[JsonPath, ...]] = {}
+    """Kind → where, in what tells of one, ids stand of others that the provider made for it."""
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Owned:
+        for text in (self.id, self.public):
+            try:
+                groups = re.compile(text).groups
+            except re.error as error:
+                raise ValueError(f"{text!r} is no regular expression: {error}") from None
+            if groups > 1:
+                raise ValueError(f"{text!r} has more than one group")
+        return self
+
+
 class ModelNames(Model):
     """How a provider writes one model in several ways."""
 
@@ -249,6 +292,8 @@ class Endpoint(Model):
     lists: tuple[JsonPath, ...] = ()
     """For a list of models: where their names stand in the answer, e.g. `data[].id`. The caller is
     shown those that they may use."""
+    raw: bool = False
+    """Its bodies are files, and never JSON."""
     describes: bool = False
     """It tells of one model, and does not use it."""
     model_type: str = ""
@@ -359,6 +404,8 @@ class Entry(Model):
     metadata: bool = False
     """Whether SDKs look for Google's metadata server, which the proxy then can be."""
     regions: Regions | None = None
+    owned: tuple[Owned, ...] = ()
+    """What users make under the account; each sees their own."""
     endpoints: tuple[Endpoint, ...] = ()
     clients: tuple[Client, ...] = ()
     notes: str = ""

@@ -16,6 +16,7 @@ from llamakey_addon.keys import Minted
 
 if TYPE_CHECKING:
     from llamakey_addon.store.ledger import Ledger
+    from llamakey_addon.store.owners import Owners
 
 __all__ = [
     "Ended",
@@ -157,6 +158,10 @@ class Store(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Who asked for what, and what it came to; see `store/ledger.py`. Closed with the store."""
+
+    @property
+    def owners(self) -> Owners:
+        """Who made what under an account; see `store/owners.py`. Closed with the store."""
 
     def close(self) -> None:
         """Write what is left, and give everything back. May be called twice."""

@@ -123,4 +123,22 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(
+        "0004_ownership",
+        (
+            # What users made under an account of the provider's.
+            """
+            CREATE TABLE owned (
+                provider TEXT NOT NULL,
+                kind TEXT NOT NULL,
+                id TEXT NOT NULL,
+                user TEXT NOT NULL,  -- as names of users are compared
+                team TEXT NOT NULL,
+                key_id TEXT NOT NULL,
+                made_s REAL NOT NULL,
+                PRIMARY KEY (provider, kind, id)
+            ) STRICT, WITHOUT ROWID
+            """,
+        ),
+    ),
 )

@@ -33,6 +33,8 @@ from llamakey_addon.store.migrations import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
     from llamakey_addon.store.ledger import Ledger
+    from llamakey_addon.store.owners import Owners
+    from llamakey_addon.store.sqlite_owners import SqliteOwners
 
 FILE_NAME = "llamakey.db"
 
@@ -61,6 +63,7 @@ class SqliteStore:
         "_kept_s",
         "_ledger",
         "_next_end_s",
+        "_owners",
         "_path",
         "_uses",
         "_validity",
@@ -81,6 +84,7 @@ class SqliteStore:
         self._kept_s: dict[str, float] = {}
         """When a key's last use was written last."""
         self._ledger: Ledger | None = None
+        self._owners: SqliteOwners | None = None
 
     @classmethod
     def open(cls, data_folder: Path) -> Self:
@@ -339,9 +343,19 @@ class SqliteStore:
             self._ledger = SqliteLedger(self._path)
         return self._ledger
 
+    @property
+    def owners(self) -> Owners:
+        if self._owners is None:
+            from llamakey_addon.store.sqlite_owners import SqliteOwners
+
+            self._owners = SqliteOwners(self._path)
+        return self._owners
+
     def close(self) -> None:
         if self._ledger is not None:
             self._ledger.close()
+        if self._owners is not None:
+            self._owners.close()
         if self._connection is None:
             return
         try:

@@ -34,7 +34,9 @@ def test_every_documented_provider_has_a_fake() -> None:
 
 @pytest.mark.parametrize("provider", CALLS)
 def test_documented_calls(provider: str, shared_proxy: Start, world: World) -> None:
-    proxy = shared_proxy(config={"users": {"alice": {"allow": RULES}}})
+    proxy = shared_proxy(
+        config={"users": {"alice": {"allow": RULES}}, "isolation": {"unowned": "allow"}}
+    )
     wrong = []
     with Wire(proxy.url) as wire:
         for call in CALLS[provider]:

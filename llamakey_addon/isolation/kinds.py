@@ -1,0 +1,126 @@
+"""What a provider's users make under the account, ready to be looked for in requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from llamakey_addon.catalogue.models import Entry, Owned
+
+_LOOKING = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind, compiled."""
+
+    owned: Owned
+    path: re.Pattern[str]
+    id: re.Pattern[str] | None
+    public: re.Pattern[str] | None
+    fields: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return self.owned.kind
+
+    def normal(self, text: str) -> str:
+        """The id in a text that holds one, such as `files/abc`; "" where it is none."""
+        if self.id is None:
+            return text
+        match = self.id.search(text)
+        return "" if match is None else match[match.lastindex or 0]
+
+    def is_public(self, id: str) -> bool:
+        return self.public is not None and self.public.fullmatch(id) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """An id that a request names."""
+
+    kind: Kind
+    id: str
+    certain: bool
+    """It stands where nothing but an id of this kind does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """All kinds of a provider."""
+
+    all: tuple[Kind, ...]
+    anywhere: re.Pattern[str] | None
+    """Any id of a known form."""
+    fields: Mapping[str, tuple[Kind, ...]]
+
+    def what(self, path: str, method: str) -> tuple[Kind, Literal["list", "make", "item"], str]:
+        """What a request with this path does to which kind. Raises LookupError for none."""
+        for kind in self.all:
+            match = kind.path.fullmatch(path)
+            if match is None:
+                continue
+            segment = match["id"]
+            if segment is None:
+                return kind, "list" if method in _LOOKING else "make", ""
+            if segment in kind.owned.verbs:
+                continue
+            return kind, "item", segment.partition(":")[0]
+        raise LookupError
+
+    def in_text(self, name: str, text: str) -> Iterator[Mention]:
+        """The ids in a text that stands under a name."""
+        for kind in self.fields.get(name.casefold(), ()):
+            if id := kind.normal(text.strip()):
+                yield Mention(kind, id, True)
+        if self.anywhere is None or len(text) > 2048 or not self.anywhere.search(text):
+            return
+        if any(char.isspace() for char in text.strip()):
+            return  # words, and not a name
+        for kind in self.all:
+            if kind.id is not None:
+                for match in kind.id.finditer(text):
+                    yield Mention(kind, match[match.lastindex or 0], False)
+
+
+_compiled: dict[int, tuple[Entry, Kinds]] = {}
+_KEPT = 1024
+
+
+def kinds_of(entry: Entry) -> Kinds:
+    """The kinds of an entry, compiled once. Keyed by identity: see `route._guide`."""
+    known = _compiled.get(id(entry))
+    if known is not None:
+        return known[1]
+    if len(_compiled) >= _KEPT:
+        _compiled.clear()
+    kinds = _compile(entry)
+    _compiled[id(entry)] = (entry, kinds)
+    return kinds
+
+
+def _compile(entry: Entry) -> Kinds:
+    kinds = []
+    fields: dict[str, list[Kind]] = {}
+    for owned in entry.owned:
+        paths = "|".join(
+            re.sub(r"\\\{[a-z_]+\\\}", "[^/]+", re.escape(path)) for path in owned.paths
+        )
+        kind = Kind(
+            owned,
+            re.compile(f"(?:{paths})(?:/(?P<id>[^/]+)(?:/.*)?)?/?", re.IGNORECASE),
+            re.compile(owned.id) if owned.id else None,
+            re.compile(owned.public) if owned.public else None,
+            frozenset(owned.fields),
+        )
+        kinds.append(kind)
+        for name in owned.fields:
+            fields.setdefault(name.casefold(), []).append(kind)
+    forms = [f"(?:{owned.id})" for owned in entry.owned if owned.id]
+    return Kinds(
+        tuple(kinds),
+        re.compile("|".join(forms)) if forms else None,
+        {name: tuple(found) for name, found in fields.items()},
+    )

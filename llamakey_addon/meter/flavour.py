@@ -83,6 +83,8 @@ class Flavour:
     """Counts what the request says of itself, at the end of a successful answer."""
     sent: Callable[[Tally, bytes], None] | None = None
     """Reads what the client sends through a WebSocket."""
+    binary: bool = False
+    """Binary messages of a WebSocket are JSON too, as Google sends it."""
     reports: bool = False
     """Figures are of work done before, which can be fetched again: only whole ones count."""
     exact: bool = True

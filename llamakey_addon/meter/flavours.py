@@ -529,7 +529,7 @@ _REALTIME: Final = Flavour(
 )
 SOCKETS: Final[Mapping[str, Flavour]] = {
     "characters": Flavour(roots=(), model=(), guess=None, sent=odd.spoken),
-    "gemini-live": replace(GEMINI, lazy=False, adds=True, guess=None),
+    "gemini-live": replace(GEMINI, lazy=False, adds=True, guess=None, binary=True),
     "openai-realtime": _REALTIME,
     "openai-responses": replace(RESPONSES, roots=(path("response.usage"),), adds=True, guess=None),
     "transcription": Flavour(

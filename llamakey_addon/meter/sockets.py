@@ -40,9 +40,9 @@ class SocketMeter:
         self._broken = False
 
     def __call__(self, *, up: bool, opcode: int, piece: bytes, ends: bool) -> None:
-        """A piece of a message, unmasked. Binary ones say nothing."""
+        """A piece of a message, unmasked."""
         tally = self._tally
-        if tally is None or opcode != _TEXT:
+        if tally is None or not (opcode == _TEXT or tally.flavour.binary):
             return
         try:
             message = self._messages[up]

@@ -179,3 +179,23 @@ def test_a_socket_that_breaks_off_is_a_guess() -> None:
     metered = meter.end(complete=True)
     assert metered.counts["audio_ms"] == 2000
     assert not metered.exact
+
+
+@pytest.mark.parametrize("opcode", [1, 2])
+def test_google_s_sockets_speak_json_in_binary_frames(opcode: int) -> None:
+    endpoint = next(found for found in ENTRIES["gemini"].endpoints if found.name == "live")
+    meter = socket_meter_for(endpoint)
+    message = {"usageMetadata": {"promptTokenCount": 9, "responseTokenCount": 4}}
+    data = json.dumps(message).encode()
+    meter(up=False, opcode=opcode, piece=data[:10], ends=False)
+    meter(up=False, opcode=opcode, piece=data[10:], ends=True)
+    metered = meter.end(complete=True)
+    assert dict(metered.counts) == {"input_tokens": 9, "output_tokens": 4}
+    assert metered.exact
+
+
+def test_sound_in_binary_frames_says_nothing() -> None:
+    endpoint = next(found for found in ENTRIES["openai"].endpoints if found.name == "realtime")
+    meter = socket_meter_for(endpoint)
+    meter(up=False, opcode=2, piece=b'{"usage": {"input_tokens": 9}}', ends=True)
+    assert dict(meter.so_far()) == {}

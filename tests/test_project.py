@@ -111,6 +111,7 @@ case "$*" in
     [ -z "${{PIP_FAILS:-}}" ] || exit 1
     env=$(dirname "$0")
     printf '#!{bash}\\necho "lmk was given: $*"\\n' >"$env/lmk"
+    echo 'echo "$LLAMAKEY_COMMAND" >"$CALLS.name"' >>"$env/lmk"
     chmod +x "$env/lmk" ;;
 *_base_executable*) echo "$0" ;;
 *) exec {python} "$@" ;;
@@ -174,6 +175,8 @@ def test_first_start_sets_up_from_the_lock_and_later_ones_do_not(tree: Tree):
     second = tree.run()
     assert (second.stdout, second.stderr) == ("lmk was given: hello\n", "")
     assert tree.calls() == []
+    # what was typed, for the hints of lmk
+    assert Path(f"{tree.calls_file}.name").read_text() == f"{tree.root}/scripts/lmk\n"
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock"])

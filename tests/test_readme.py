@@ -134,7 +134,10 @@ def make_place(folder: Path, world: World, port: int, home: Path) -> Place:
     programs |= {"op": "echo canary-from-op"}
     for name, text in programs.items():
         _write_program(folder / "bin" / name, f"#!/bin/sh\n{text}\n")
-    (folder / "scripts/lmk").symlink_to(folder / "bin/lmk")
+    own = (readme.ROOT / "scripts/lmk").read_text().splitlines()[-2]
+    assert own.startswith("export LLAMAKEY_COMMAND="), "as scripts/lmk ends"
+    lmk = shlex.quote(str(BIN / "lmk"))
+    _write_program(folder / "scripts/lmk", f'#!/bin/sh\n{own}\nexec {lmk} "$@"\n')
     for name, (base, key, path) in AGENTS.items():
         program = AGENT.format(base=base, key=key, path=path)
         _write_program(folder / "bin" / name, f"#!{sys.executable}\n{program}")

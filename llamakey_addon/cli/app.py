@@ -247,7 +247,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"{_versions()}\n")
         return 0
     try:
-        app(_with_command(arguments), prog_name="lmk")
+        app(_with_command(arguments), prog_name=os.environ.get("LLAMAKEY_COMMAND") or "lmk")
     except SystemExit as end:
         return _code(end)
     except ConfigError as error:

@@ -24,6 +24,7 @@ from llamakey_addon.clients import Line
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import LlamaKeyError
 from llamakey_addon.serve import envfile
+from llamakey_addon.serve.show import COMMAND_VARIABLE
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -50,6 +51,7 @@ def run(
     lines = environment(settings, source, split(names), url)
     lines = with_key_files(lines, source, folder_of(key_file))
     environ = without_real_keys(os.environ, settings)
+    environ.pop(COMMAND_VARIABLE, None)  # how this one was called, not the next
     environ |= {line.variable: line.value for line in lines if line.variable}
     _past_proxies(environ, lines)
     program = shutil.which(words[0], path=environ.get("PATH"))

@@ -133,7 +133,7 @@ def _introduce(settings: Settings, store: Store, env_file: Path) -> None:
     found = "new key" if key.new else "key"
     show.prose(f"These lines, with your {found} {key.name!r}, stand in {env_file}.", out)
     show.say(f"  in a client's shell   source {env_file}", out)
-    show.say("  for a teammate        lmk keys new NAME --env", out)
+    show.say(show.hint("  for a teammate        lmk keys new NAME --env"), out)
     out.flush()
 
 

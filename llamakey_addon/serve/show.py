@@ -7,6 +7,7 @@ it can be searched. A local key is shown in full on a terminal alone: what is pi
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _MAX_WIDTH = 140
+_COMMAND = re.compile(r"(?<![\w./-])lmk(?= [a-z])")
+COMMAND_VARIABLE = "LLAMAKEY_COMMAND"
+"""How the command was called, where that is not `lmk`: scripts/lmk tells its own name."""
+
+
+def command() -> str:
+    return os.environ.get(COMMAND_VARIABLE) or "lmk"
+
+
+def hint(text: str) -> str:
+    """A text for the person at the terminal: its `lmk …` as they typed it."""
+    return _COMMAND.sub(lambda _: command(), text)
 
 
 def say(text: str = "", out: TextIO | None = None) -> None:
@@ -128,6 +141,7 @@ def heading(text: str, out: TextIO) -> None:
 
 def prose(text: str, out: TextIO, style: str = "") -> None:
     """Print sentences: broken between words on a terminal, one line elsewhere."""
+    text = hint(text)
     if is_terminal(out):
         console(out).print(text, style=style, highlight=False, markup=False, soft_wrap=False)
     else:

@@ -73,6 +73,16 @@ def test_an_empty_list_says_how_to_begin(lmk):
     assert lmk.here("keys", "list", "--json").out == "[]\n"
 
 
+def test_hints_name_the_command_as_it_was_typed(lmk):
+    typed = {"LLAMAKEY_COMMAND": "scripts/lmk"}
+    done = lmk("keys", "list", env=typed)
+    assert "Make one: scripts/lmk keys new NAME" in done.err
+    done = lmk("keys", "nwe", env=typed)
+    assert "Usage: scripts/lmk keys " in done.err
+    done = lmk("keys", "new", "bob", "--env", env=typed)
+    assert "scripts/lmk" not in done.out, "the file is for another machine"
+
+
 def test_the_file_for_a_teammate_has_all_of_it(lmk):
     (lmk.folder / "config.yaml").write_text("public_url: https://llm.corp.example\n")
     done = lmk("keys", "new", "bob", "--env", env={"OPENAI_API_KEY": REAL_KEY})

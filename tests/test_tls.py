@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import trustme
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as websocket
 
 from llamakey_addon.house import House
+from tests import harness
 from tests.conftest import Start
 from tests.harness import Mode, Proxy
 from tests.roadside import make_bench
@@ -114,3 +117,26 @@ def test_plain_http_from_elsewhere_is_not_served_beside_tls(
     with make_bench(tmp_path, tls=files, listen="0.0.0.0:8000", allow_plain=allow_plain) as bench:
         house = House(bench.gate.settings, bench.store, bench.log)
         assert house.may_be_plain(address) is served
+
+
+def test_a_websocket_over_tls_is_told_why_it_ends(tls_proxy: Proxy, authority: trustme.CA) -> None:
+    key = tls_proxy.mint("alice")
+    with websocket(
+        f"wss://localhost:{tls_proxy.port}/openai/v1/realtime?model=m",
+        additional_headers={"Authorization": f"Bearer {key}"},
+        ssl=trusting(authority),
+        proxy=None,
+        max_size=None,
+    ) as client:
+        client.send(json.dumps({"type": "response.create"}))
+        while json.loads(client.recv(timeout=20))["type"] != "response.done":
+            pass
+        client.send(b"\0" * 2**20)
+        harness.revoke(tls_proxy.home, key)
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(timeout=20)
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (
+        1008,
+        "LlamaKey: the key is no longer valid",
+    )

@@ -117,6 +117,7 @@ class Price:
     ruled: bool = False
     """It is the owner's: what it leaves out costs nothing."""
     _units: tuple[_Unit, ...] = ()
+    _families: frozenset[str] = frozenset()
     _denominator: int = 1
     _least_audio_ms: int = 0
 
@@ -151,9 +152,14 @@ class Price:
 
     def covers(self, counts: Counts) -> bool:
         """Whether anything by which such an answer is priced has a price here."""
-        families = {unit.family for unit in self._units}
-        asked = {family for count, family in _FAMILY_OF.items() if counts.get(count)}
-        return not asked or not asked.isdisjoint(families)
+        asked = False
+        for what, count in counts.items():
+            family = _FAMILY_OF.get(what) if count else None
+            if family is not None:
+                if family in self._families:
+                    return True
+                asked = True
+        return not asked
 
     def _in_tokens(self, counts: Counts) -> Counts:
         """Guessed for a model that is priced in tokens, where only the text that was spoken is
@@ -212,6 +218,7 @@ def compiled(
         date,
         model,
         _units=tuple(units),
+        _families=frozenset(unit.family for unit in units),
         _denominator=denominator,
         _least_audio_ms=least_audio_ms,
     )

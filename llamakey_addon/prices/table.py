@@ -92,8 +92,17 @@ class Model:
         self._constraints = _constraints(model)
         self._least_audio_ms = _LEAST_AUDIO_MS.get((provider.id, model.id), 0)
         self._prices: dict[tuple[bool, ...], Price] = {}
+        self._last: tuple[float, Price] | None = None
 
     def at(self, at_s: float) -> Price:
+        """The price at a time; asked again and again for one request's."""
+        if self._last is not None and self._last[0] == at_s:
+            return self._last[1]
+        price = self._found(at_s)
+        self._last = (at_s, price)
+        return price
+
+    def _found(self, at_s: float) -> Price:
         if not self._constraints:
             key: tuple[bool, ...] = ()
             when = _EPOCH

@@ -175,6 +175,14 @@ CLOUDS = (
         logins=True,
     ),
     Cloud(
+        "huggingface-endpoints",
+        "huggingface_endpoints_python.py",
+        "hfendpoints",
+        {"listed": ["llama", "bge"], "paused": "paused", "called": [TEXT, TEXT]},
+        args=("{hfendpoints}/v2", "{proxy}/llama", "{proxy}/bge"),
+        logins=True,
+    ),
+    Cloud(
         "azure-entra",
         "azure_python.py",
         "azure",

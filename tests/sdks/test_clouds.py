@@ -26,6 +26,7 @@ TRUST = ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 def login_config(world: World) -> dict[str, Any]:
     """What an owner writes who has no keys of Azure's and Vectara's, but one of Vertex AI's."""
+    endpoint = {"like": "hfendpoint", "key": "env:FAKE_HFENDPOINT_KEY", "ca": str(world.ca)}
     client = {"client_id": logins.CLIENT}
     entra = f"{world.origin('entra')}/{{tenant}}/oauth2/v2.0/token"
     vectara = f"{world.origin('vectara-auth')}/oauth2/token"
@@ -45,6 +46,9 @@ def login_config(world: World) -> dict[str, Any]:
                 "token_url": vectara,
             }
         },
+        # each dedicated endpoint at a prefix of its own
+        "llama": {**endpoint, "upstream": world.origin("hfendpoint")},
+        "bge": {**endpoint, "upstream": world.origin("hfendpoint", "plain")},
         "vertex": {"login": None, "key": "env:FAKE_VERTEX_KEY", "metadata": "metadata"},
     }
 
@@ -111,7 +115,7 @@ def test_cloud(cloud: Cloud, team_of: Any, world: World, tmp_path: Path) -> None
     proxy = team.proxy
     url = f"https://localhost:{proxy.port}" if cloud.tls else proxy.url
     words = places({id: f"{url}/{id}" for id in world.keys}, {})
-    words |= {"port": str(proxy.port), "key": team.key}
+    words |= {"proxy": url, "port": str(proxy.port), "key": team.key}
     if "{key_file}" in cloud.own.values():
         words["key_file"] = str(key_file(team, tmp_path))
     env = environment(cloud, team, url, tmp_path)

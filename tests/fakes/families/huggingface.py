@@ -64,6 +64,43 @@ def hosted(request: Request) -> Reply:
     return task(request)
 
 
+management = Routes()
+
+
+def _endpoint(name: str, state: str) -> dict[str, object]:
+    """https://api.endpoints.huggingface.cloud/ (GET /v2/endpoint/{namespace})"""
+    made = "2026-01-01T00:00:00.000Z"
+    return {
+        "name": name,
+        "type": "protected",
+        "accountId": None,
+        "healthRoute": "/health",
+        "provider": {"vendor": "aws", "region": "us-east-1"},
+        "model": {
+            "repository": f"team/{name}",
+            "framework": "pytorch",
+            "revision": "main",
+            "task": "text-generation",
+        },
+        "status": {
+            "state": state,
+            "createdAt": made,
+            "updatedAt": made,
+            "url": f"https://{name}.us-east-1.aws.endpoints.huggingface.cloud",
+        },
+    }
+
+
+@management("GET", "/v2/endpoint/{namespace}")
+def listed(_: Request) -> Reply:
+    return json_reply({"items": [_endpoint("llama", "running"), _endpoint("bge", "paused")]})
+
+
+@management("POST", "/v2/endpoint/{namespace}/{name}/pause")
+def paused(request: Request) -> Reply:
+    return json_reply(_endpoint(request.params["name"], "paused"))
+
+
 def _family(id: str, docs: str, routes: Routes) -> Family:
     return Family(
         id=id,
@@ -79,4 +116,5 @@ def _family(id: str, docs: str, routes: Routes) -> Family:
 FAMILIES = (
     _family("huggingface", "https://huggingface.co/docs/inference-providers/index", router),
     _family("hfendpoint", "https://huggingface.co/docs/inference-endpoints/index", endpoint),
+    _family("hfendpoints", "https://api.endpoints.huggingface.cloud/", management),
 )

@@ -107,6 +107,7 @@ class Meter:
         if tally is None or reader is None:
             self._silent = True
         elif isinstance(reader, Whole):
+            tally.pattern = tally.flavour.whole_text or tally.pattern
             self._take = _both(reader.feed, tally.listen)
         else:
             self._take = _blocks(reader, tally)

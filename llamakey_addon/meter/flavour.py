@@ -73,6 +73,10 @@ class Flavour:
     """Figures of several objects are added up; else later ones take the place of earlier ones."""
     text: re.Pattern[bytes] | None = None
     """Finds the text that was put out, for estimates. None where the output is not text."""
+    whole_text: re.Pattern[bytes] | None = None
+    """The same in an answer that is no stream, where its words are others."""
+    by_its_end: bool = False
+    """A long answer is read by its end alone: all that matters stands there."""
     guess: Callable[[Tally, dict[str, int]], None] | None = guess_tokens
     """Adds what figures lack that did not come. None where nothing can be guessed."""
     also: Callable[[Tally, Mapping[str, Any]], None] | None = None

@@ -172,7 +172,8 @@ RESPONSES: Final = Flavour(
     terms=(*_TIER, ("service_tier", path("response.service_tier"))),
     closing=(b"response.completed", b"response.incomplete", b"response.failed"),
     ends=(b"response.completed", b"response.incomplete", b"response.failed", b"[DONE]"),
-    text=texts("delta", "text"),
+    text=texts("delta"),
+    whole_text=texts("text", "arguments"),
     also=odd.response,
     heads=odd.route,
 )
@@ -210,6 +211,7 @@ EMBEDDINGS: Final = Flavour(
         kind("rerank_searches", "search_units"),
         *_BILLED,
     ),
+    by_its_end=True,
     also=odd.own_key,
 )
 COHERE: Final = Flavour(
@@ -229,6 +231,7 @@ COHERE: Final = Flavour(
     marks=(Mark("billed_units"), Mark("error")),
     ends=(b"message-end", b"stream-end", b"[DONE]"),
     text=texts("text", "thinking", "arguments", "tool_plan"),
+    by_its_end=True,
 )
 OLLAMA: Final = Flavour(
     roots=((),),
@@ -491,7 +494,8 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
             kind("output_tokens", "_generated_tokens", "generated_tokens"),
         ),
         marks=(Mark("details"), Mark("error")),
-        text=texts("text", "generated_text"),
+        text=texts("text"),
+        whole_text=texts("generated_text"),
         heads=odd.token_headers,
         also=odd.prefill,
     ),

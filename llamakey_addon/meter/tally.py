@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,6 +21,7 @@ _MODEL_MAX: Final = 256
 _TERM_MAX: Final = 64
 _HEARD_BYTES: Final = 16 * 1024
 _BEHIND: Final = 16
+_BY_ITS_END_BYTES: Final = 64 * 1024
 _NOTHING: Final = 0
 _LATER: Final = 1
 _SOMETHING: Final = 2
@@ -53,6 +55,8 @@ class Tally:
     """The work goes on after this answer, and another one will have its figures."""
     said: bool = False
     """The provider gave figures, or the request tells all."""
+    pattern: re.Pattern[bytes] | None = None
+    """Finds text in this answer."""
     _pieces: int = 0
     _text_bytes: int = 0
     _heard: list[bytes] = field(default_factory=list)
@@ -69,6 +73,7 @@ class Tally:
     _tries: int = _MODEL_TRIES
 
     def __post_init__(self) -> None:
+        self.pattern = self.flavour.text
         if not self.flavour.model:
             self._tries = 0
 
@@ -145,7 +150,12 @@ class Tally:
 
     def whole(self, text: bytes, *, shortened: bool) -> None:
         """A whole answer: a document, a list of them, one after the other; or what came of it."""
-        if shortened:
+        if self.flavour.by_its_end and len(text) > _BY_ITS_END_BYTES:
+            self._take_all(self._rescued(text))
+            if self.said or shortened:
+                return
+            self.failed = False
+        elif shortened:
             self._take_all(self._rescued(text))
             return
         try:
@@ -175,7 +185,7 @@ class Tally:
 
     def listen(self, data: bytes) -> None:
         """Keep the text in `data` for estimates."""
-        if self.flavour.text is not None:
+        if self.pattern is not None:
             self._heard.append(data)
             self._heard_bytes += len(data)
             if self._heard_bytes > _HEARD_BYTES:
@@ -189,7 +199,7 @@ class Tally:
 
     def _search(self) -> tuple[int, int]:
         """Search what was heard for text: pieces and bytes."""
-        pattern = self.flavour.text
+        pattern = self.pattern
         if pattern is None or not self._heard:
             return 0, 0
         found = pattern.findall(b"".join(self._heard))

@@ -135,6 +135,16 @@ def test_a_long_stream_is_guessed_by_samples() -> None:
     assert 24_500 <= meter.end(complete=False).counts["output_tokens"] <= 25_500
 
 
+def test_text_that_a_stream_repeats_is_guessed_once() -> None:
+    meter = meter_for(endpoint("openai", "responses"), 200, SSE)
+    meter.feed(b'data: {"type":"response.created","response":{"model":"m"}}\n\n')
+    for _ in range(10):
+        meter.feed(b'data: {"type":"response.output_text.delta","delta":"four"}\n\n')
+    text = "four" * 10
+    meter.feed(f'data: {{"type":"response.output_text.done","text":"{text}"}}\n\n'.encode())
+    assert meter.end(complete=False).counts == {"output_tokens": 10}
+
+
 def test_running_figures_of_a_stream_that_has_them_throughout() -> None:
     found = endpoint("gemini", "generate.stream")
     meter = meter_for(found, 200, SSE, Asked(b"x" * 4000))

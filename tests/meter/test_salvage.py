@@ -140,6 +140,18 @@ def test_a_long_answer_is_exact_by_its_end(name: str) -> None:
     assert metered.model == model
 
 
+@pytest.mark.parametrize("tail", [True, False])
+def test_long_embeddings_are_read_by_their_end_where_it_tells(tail: bool) -> None:
+    usage = {"usage": {"prompt_tokens": 8, "total_tokens": 8}, "model": "m"}
+    data = {"data": [{"embedding": [0.25] * 40_000}]}
+    body = json.dumps({**data, **usage} if tail else {**usage, **data}).encode()
+    assert 64 * 1024 < len(body) < KEPT_BYTES
+    meter = meter_for(endpoint("openai", "embeddings"), 200, JSON)
+    meter.feed(body)
+    metered = meter.end(complete=True)
+    assert (dict(metered.counts), metered.exact, metered.model) == ({"input_tokens": 8}, True, "m")
+
+
 def test_a_long_answer_that_is_cut_is_no_figure() -> None:
     found, headers, body, _, _ = LONG_ANSWERS["embeddings"]
     meter = meter_for(found, 200, headers, Asked(b"x" * 400))

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from llamakey_addon import __version__
+from llamakey_addon.cli import app_books
 from llamakey_addon.cli.app_keys import app as keys_app
 from llamakey_addon.cli.options import HELP, Config, Json
 from llamakey_addon.errors import ConfigError, LlamaKeyError
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys_app, name="keys")
+app_books.add_to(app)
 
 
 _Shell = Literal["bash", "fish", "powershell", "dotenv", "json"]

@@ -37,9 +37,9 @@ type Form = Literal["whole", "masked"]
 _COLUMNS: Final = (
     Column("Where"),
     Column("Key", whole=True),
-    Column("Form", least=90, whole=True),
+    Column("Form", drop=2, whole=True),
     Column("Name"),
-    Column("User", least=70),
+    Column("User", drop=1),
     Column("State"),
 )
 

@@ -10,15 +10,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from llamakey_addon import keys
 from llamakey_addon.cli import scope, when
+from llamakey_addon.cli.errors import Miswritten
 from llamakey_addon.cli.table import Cell, Column, print_table
-from llamakey_addon.errors import LlamaKeyError
 from llamakey_addon.serve import show as showing
 from llamakey_addon.store import KeyRow, Store, open_store
 
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 _NEVER: Final = "never"
 
 
-class BadNetwork(LlamaKeyError):
+class BadNetwork(Miswritten):
     """What was given is no network."""
 
 
-class BadExpiry(LlamaKeyError):
+class BadExpiry(Miswritten):
     """It is not said when, or said twice."""
 
 
@@ -165,15 +164,15 @@ def revoke(name: str, *, as_json: bool, config: Path | None) -> None:
 # --- the list -------------------------------------------------------------------------------------
 
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     Column("Name"),
-    Column("User", least=60),
-    Column("Id", least=70, whole=True),
-    Column("Made", least=130, whole=True),
-    Column("Used", least=80, whole=True),
-    Column("State"),
-    Column("May", least=100),
-    Column("From", least=120),
+    Column("User", drop=2),
+    Column("Id", drop=3, whole=True),
+    Column("Made", drop=6, whole=True),
+    Column("Used", drop=1, whole=True),
+    Column("State", whole=True),
+    Column("May", drop=4),
+    Column("From", drop=5),
 )
 
 
@@ -193,10 +192,11 @@ def show(*, user: str | None, valid: bool, as_json: bool, config: Path | None) -
             else "There is no local key yet. Make one: lmk keys new NAME"
         )
         return
-    print_table(_COLUMNS, [_cells(row, now_s) for row in rows], sys.stdout, header=False)
+    print_table(COLUMNS, [cells(row, now_s) for row in rows], sys.stdout, header=False)
 
 
-def _cells(row: KeyRow, now_s: float) -> list[Cell]:
+def cells(row: KeyRow, now_s: float) -> list[Cell]:
+    """A key under `COLUMNS`."""
     ended = row.ended(now_s)
     style = "dim" if ended else ""
     return [
@@ -206,8 +206,8 @@ def _cells(row: KeyRow, now_s: float) -> list[Cell]:
         Cell(_day(row.created_s), style),
         Cell(used(row, now_s), style),
         Cell(state(row, now_s), style or ("yellow" if _end_s(row) else "green")),
-        Cell(scope.shown(row.scope) or "-", style),
-        Cell(" ".join(row.networks) or "-", style),
+        Cell(scope.shown(row.scope).replace("; ", "\n") or "-", style),
+        Cell("\n".join(row.networks) or "-", style),
     ]
 
 
@@ -379,9 +379,7 @@ def _day(time_s: float | None) -> str:
 
 
 def _utc(time_s: float | None) -> str | None:
-    if time_s is None:
-        return None
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if time_s is None else when.iso(time_s)
 
 
 def print_json(what: object) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llamakey_addon.errors import LlamaKeyError
+from llamakey_addon.cli.errors import Miswritten
 
 _FILE_MAX_BYTES: Final = 1 << 20
 _FACTORS: Final = {"": 1, "k": 1000, "m": 1_000_000, "g": 1_000_000_000}
@@ -42,7 +42,7 @@ _BUDGET: Final = re.compile(
 )
 
 
-class BadScope(LlamaKeyError):
+class BadScope(Miswritten):
     """A scope that can't be read; the message says how one is written."""
 
 

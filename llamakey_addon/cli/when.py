@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 
-from llamakey_addon.errors import LlamaKeyError
+from llamakey_addon.cli.errors import Miswritten
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdwy])")
@@ -18,7 +18,7 @@ _LONGEST_S: Final = 100 * _UNITS_S["y"]
 _MONTH: Final = re.compile(r"(\d{4})-(\d{1,2})")
 
 
-class BadTime(LlamaKeyError):
+class BadTime(Miswritten):
     """A word for a time that can't be read; the message says how one is written."""
 
 
@@ -106,6 +106,11 @@ def days(first: date, count: int, zone: tzinfo) -> Span:
 def shown(time_s: float, zone: tzinfo = UTC) -> str:
     """A time for people, to the minute."""
     return datetime.fromtimestamp(time_s, zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def iso(time_s: float) -> str:
+    """A time for programs, to the second, in UTC."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ago(time_s: float, now_s: float) -> str:

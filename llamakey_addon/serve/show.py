@@ -68,7 +68,7 @@ def providers(providers: Iterable[Provider], out: TextIO) -> None:
     """Print the providers: ready or not, upstream, masked key, what switches them on."""
     rows = by_readiness(providers)
     if is_terminal(out):
-        console(out).print(_table(rows, _width()))
+        console(out).print(_table(rows, width()))
         return
     cells = [
         (
@@ -156,7 +156,13 @@ def error(text: str, err: TextIO) -> None:
     prose(f"error: {text}", err, "red")
 
 
-def _width() -> int:
+def short(text: str, most: int) -> str:
+    """`text`, cut where it is longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def width() -> int:
+    """Of the terminal, as far as it is used."""
     return min(_MAX_WIDTH, shutil.get_terminal_size().columns)
 
 
@@ -166,7 +172,7 @@ def console(out: TextIO) -> Console:
 
     return Console(
         file=out,
-        width=_width(),
+        width=width(),
         no_color=bool(os.environ.get("NO_COLOR")) or None,
         highlight=False,
         emoji=False,

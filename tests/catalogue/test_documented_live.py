@@ -25,6 +25,12 @@ RULES = [
     {"paths": ["**"]},
     {"paths": [p.partition(" ")[2] for e in load().entries.values() for p in e.mints]},
 ]
+#: Where the proxy of other tests makes its credentials; here each has the documented key.
+KEYS: dict[str, dict[str, object]] = {
+    "vertex": {"login": None, "key": "env:FAKE_VERTEX_KEY"},
+    "bedrock": {"key": "env:AWS_SECRET_ACCESS_KEY"},
+    "bedrock-control": {"key": "env:AWS_SECRET_ACCESS_KEY"},
+}
 BODY = b'{"model": "m", "input": "hi"}'
 
 
@@ -35,7 +41,11 @@ def test_every_documented_provider_has_a_fake() -> None:
 @pytest.mark.parametrize("provider", CALLS)
 def test_documented_calls(provider: str, shared_proxy: Start, world: World) -> None:
     proxy = shared_proxy(
-        config={"users": {"alice": {"allow": RULES}}, "isolation": {"unowned": "allow"}}
+        config={
+            "users": {"alice": {"allow": RULES}},
+            "isolation": {"unowned": "allow"},
+            "providers": KEYS,
+        }
     )
     wrong = []
     with Wire(proxy.url) as wire:

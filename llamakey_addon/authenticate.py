@@ -111,6 +111,10 @@ def _shown_by(
     ask: Ask, provider: Provider, store: Store, settings: Settings, tokens: Tokens | None
 ) -> KeyRow:
     """The key that a request shows, or that it shows to have by something derived from it."""
+    known = ask.known
+    sent: Parsed | None = None if known is None else known.recall("key", settings)
+    if sent is not None:
+        return _verified(sent, store, provider)
     in_slots = list(_in_slots(ask, provider.entry.credential.accept))
     texts = {text for text in in_slots if keys.looks_local(text)}
     everywhere = {match for text in _marked(ask, settings) for match in _CANDIDATE.findall(text)}
@@ -135,7 +139,10 @@ def _shown_by(
             "The LlamaKey key in this request is cut or mistyped: its checksum is wrong. "
             f"Copy it again, or `source {_ENV_FILE}`."
         )
-    return _verified(parsed.pop(), store, provider)
+    sent = parsed.pop()
+    if known is not None:
+        known.keep("key", settings, sent)
+    return _verified(sent, store, provider)
 
 
 def by_text(text: str, provider: Provider, store: Store) -> KeyRow:

@@ -114,7 +114,12 @@ class Gate:
         settings = self.settings
         if signin.is_metadata(ask):
             return signin.metadata(ask, settings.providers)
-        way = route.find(ask.target, ask.method, settings.providers, settings.query_keys)
+        known = ask.known
+        way: Route | None = None if known is None else known.recall("route", settings)
+        if way is None:
+            way = route.find(ask.target, ask.method, settings.providers, settings.query_keys)
+            if known is not None:
+                known.keep("route", settings, way)
         if self._is_courtesy(ask, way):
             return Answer(200, "OK", (), b"")
         if (errand := signin.find(way, ask)) is not None:

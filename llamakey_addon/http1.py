@@ -10,26 +10,29 @@ proxy read the same message. Bodies are `framing.py`'s.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import httptools
 
 from llamakey_addon.errors import BadRequest, HeadTooLarge, NotCarried, TargetTooLong, UpstreamFault
 from llamakey_addon.framing import CHUNKED, UNTIL_CLOSE
-from llamakey_addon.journey import Headers
+from llamakey_addon.journey import Headers, KnownHead, KnownHeaders
 from llamakey_addon.keys import MARK
 
 _LOCAL_MARK: Final = MARK.encode()
 _VALUE_BYTES: Final = 16 * 1024
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-_NOT_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e]")
+#: What a request's head may hold, and what an answer's. `translate` tells in one step in C whether
+#: there is anything else, where a regular expression takes ten times as long.
+_TEXT: Final = bytes((9, 10, 13, *range(0x20, 0x7F)))
+_ANSWER_TEXT: Final = _TEXT + bytes(range(0x80, 0x100))
 # a CR at the very end may yet be followed by its LF
 _LONE_CR_OR_LF = re.compile(rb"\r(?=[^\n])|(?<!\r)\n")
-_FOLD = re.compile(rb"\r\n[ \t]")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
+_LENGTH_DIGITS: Final = 15
+_LENGTH = re.compile(rb"[0-9]{1,%d}" % _LENGTH_DIGITS)
 
 #: Headers that belong to one connection (RFC 9110 7.6.1), with those of proxies.
 HOP_BY_HOP: Final = frozenset(
@@ -68,6 +71,11 @@ _FORWARDING: Final = frozenset(
 
 #: Written anew for every request upstream.
 _OURS: Final = frozenset({b"host", b"content-length", b"expect", b"accept-encoding", b"cookie"})
+
+#: Headers that say how a message is read, and what is done with its connection.
+_OF_THE_MESSAGE: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
+)
 
 _READABLE_CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 
@@ -112,6 +120,15 @@ class _Lines:
         self.headers.append((name, value.rstrip(b" \t")))
 
 
+def _has_lone_cr_or_lf(raw: bytes) -> bool:
+    pairs = raw.count(b"\r\n")
+    return raw.count(b"\n") != pairs or raw.count(b"\r") != pairs
+
+
+def _has_fold(raw: bytes) -> bool:
+    return b"\r\n " in raw or b"\r\n\t" in raw
+
+
 def find_head_end(buffer: bytearray, start: int = 0) -> int:
     """Index after the empty line that ends a head, or -1. `start`: where the last search ended."""
     end = buffer.find(b"\r\n\r\n", max(0, start - 3))
@@ -139,6 +156,14 @@ def check_partial_head(buffer: bytearray, start: int, *, head_bytes: int) -> Non
         raise BadRequest("Header lines must end in CR LF.")
 
 
+#: Heads that were parsed, without the digits of their Content-Length: a client sends the same head
+#: again and again, and only that differs.
+_known_heads: dict[bytes, tuple[RequestHead, int]] = {}
+_KNOWN_HEADS: Final = 512
+_KNOWN_HEAD_BYTES: Final = 2048
+_LENGTH_NAMES: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+
+
 def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> RequestHead:
     """Parse one whole head, up to and with its empty line.
 
@@ -154,14 +179,60 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
         raise HeadTooLarge(
             f"The headers are larger than {head_bytes} bytes.", setting="limits.head_bytes"
         )
+    if len(raw) > _KNOWN_HEAD_BYTES:
+        return _parse_request_head(raw, head_fields)
+    key, digits = raw, b""
+    for name in _LENGTH_NAMES:
+        at = raw.find(name)
+        if at >= 0:
+            at += len(name)
+            end = raw.find(b"\r\n", at)
+            if end - at <= _LENGTH_DIGITS:
+                key, digits = raw[:at] + raw[end:], raw[at:end]
+            break
+    found = _known_heads.get(key)
+    if found is None or len(found[0].headers) > head_fields or (digits and not digits.isdigit()):
+        return _remember(key, digits, _parse_request_head(raw, head_fields))
+    head, place = found
+    if place < 0:
+        return head
+    known = head.headers
+    assert isinstance(known, KnownHeaders)
+    headers = KnownHeaders((*known[:place], (known[place][0], digits), *known[place + 1 :]))
+    headers.known = known.known
+    return RequestHead(
+        method=head.method,
+        target=head.target,
+        headers=headers,
+        length=int(digits),
+        keep_alive=head.keep_alive,
+        http10=head.http10,
+        expects_continue=head.expects_continue,
+        websocket=head.websocket,
+    )
+
+
+def _remember(key: bytes, digits: bytes, head: RequestHead) -> RequestHead:
+    """A head that came for the first time, as it will be known."""
+    if len(_known_heads) >= _KNOWN_HEADS:
+        _known_heads.clear()
+    headers = KnownHeaders(head.headers)
+    headers.known = KnownHead(head.method, head.target)
+    head = replace(head, headers=headers)
+    names = [name.lower() for name, _ in headers]
+    _known_heads[key] = (head, names.index(b"content-length") if digits else -1)
+    return head
+
+
+def _parse_request_head(raw: bytes, head_fields: int) -> RequestHead:
     line = _REQUEST_LINE.match(raw)
     if line is None:
         raise BadRequest("The request line is not `METHOD /path HTTP/1.1`.")
-    if _NOT_TEXT.search(raw):
+    if raw.translate(None, _TEXT):
         raise BadRequest("A header holds bytes that are not visible ASCII text.")
-    if _LONE_CR_OR_LF.search(raw):
+    if _has_lone_cr_or_lf(raw):
         raise BadRequest("Header lines must end in CR LF.")
-    if _FOLD.search(raw):
+    if _has_fold(raw):
         raise BadRequest("A header is folded over several lines; write it on one.")
     lines = _Lines()
     try:
@@ -184,6 +255,8 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
         if len(value) > _VALUE_BYTES:
             raise HeadTooLarge(f"A header's value is longer than {_VALUE_BYTES} bytes.")
         key = name.lower()
+        if key not in _OF_THE_MESSAGE:
+            continue
         if key == b"host":
             hosts += 1
         elif key == b"content-length":
@@ -229,7 +302,12 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
         UpstreamFault: it is not valid, or framed in a way that could be read in two ways.
     """
     line = _STATUS_LINE.match(raw)
-    if line is None or _LONE_CR_OR_LF.search(raw) or _FOLD.search(raw) or _CONTROL.search(raw):
+    if (
+        line is None
+        or _has_lone_cr_or_lf(raw)
+        or _has_fold(raw)
+        or raw.translate(None, _ANSWER_TEXT)
+    ):
         raise UpstreamFault(
             "The provider's answer is not valid HTTP/1.1. Try again.",
             detail="its status line or a header is malformed",
@@ -249,6 +327,8 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
     connection: set[bytes] = set()
     for name, value in lines.headers:
         key = name.lower()
+        if key not in _OF_THE_MESSAGE:
+            continue
         if key == b"content-length":
             lengths.add(value)
         elif key == b"transfer-encoding":
@@ -293,34 +373,92 @@ def upstream_headers(
     Names in `strip` are lower-case with `-` for `_`; they are compared likewise, since some servers
     read `X_Api_Key` as `X-Api-Key`.
     """
+    known = headers.known if type(headers) is KnownHeaders else None
+    if known is not None:
+        found: tuple[str, Headers] | None = known.recall("upstream", strip)
+        if found is not None and found[0] == authority:
+            return found[1]
+    kept = _upstream_headers(headers, strip, authority)
+    if known is not None:
+        known.keep("upstream", strip, (authority, kept))
+    return kept
+
+
+def _upstream_headers(headers: Headers, strip: frozenset[bytes], authority: str) -> Headers:
+    fates = _fates_of(strip)
+    kept = [(b"Host", authority.encode("ascii"))]
     dropped: set[bytes] = set()
     accepted = b""
-    for name, value in headers:
-        key = name.lower()
-        if key == b"connection":
+    for pair in headers:
+        name, value = pair
+        fate = fates.get(name)
+        if fate is None:
+            fate = _judge_name(name, strip, fates)
+        if fate == _KEEP:
+            if _LOCAL_MARK not in value:  # wherever a client put it, it is not the provider's
+                kept.append(pair)
+        elif fate == _CONNECTION:
             tokens = (token.strip().lower() for token in value.split(b","))
             # what says how the body is to be read was judged with it, and goes with it
             dropped.update(token for token in tokens if not token.startswith(b"content-"))
-        elif key == b"accept-encoding":
+        elif fate == _ACCEPT_ENCODING:
             accepted = value
-    kept = [(b"Host", authority.encode("ascii"))]
-    for name, value in headers:
-        key = name.lower().replace(b"_", b"-")
-        if (
-            key in HOP_BY_HOP
-            or key in _OURS
-            or key in strip
-            or key in _FORWARDING
-            or key in dropped
-            or key.startswith((b"x-forwarded", b"sec-websocket-"))
-            or _LOCAL_MARK in value  # wherever a client put it, it is not the provider's
-        ):
-            continue
-        kept.append((name, value))
+    if dropped:
+        kept[1:] = [pair for pair in kept[1:] if _normal(pair[0]) not in dropped]
     kept.append((b"Accept-Encoding", _readable(accepted)))
     return tuple(kept)
 
 
+#: What becomes of a client's header, by its name.
+_KEEP: Final = 0
+_DROP: Final = 1
+_CONNECTION: Final = 2
+_ACCEPT_ENCODING: Final = 3
+
+_fates: dict[frozenset[bytes], dict[bytes, int]] = {}
+_STRIPS_KEPT: Final = 16
+_FATES_KEPT: Final = 2048
+_FATE_NAME_BYTES: Final = 64
+
+
+def _fates_of(strip: frozenset[bytes]) -> dict[bytes, int]:
+    """Names judged before, as they came, where these are stripped."""
+    found = _fates.get(strip)
+    if found is None:
+        if len(_fates) >= _STRIPS_KEPT:  # of configurations long reloaded
+            _fates.clear()
+        found = _fates[strip] = {}
+    return found
+
+
+def _judge_name(name: bytes, strip: frozenset[bytes], fates: dict[bytes, int]) -> int:
+    key = _normal(name)
+    if name.lower() == b"connection":
+        fate = _CONNECTION
+    elif name.lower() == b"accept-encoding":
+        fate = _ACCEPT_ENCODING
+    elif (
+        key in HOP_BY_HOP
+        or key in _OURS
+        or key in strip
+        or key in _FORWARDING
+        or key.startswith(b"x-forwarded")
+    ):
+        fate = _DROP
+    else:
+        fate = _KEEP
+    if len(fates) >= _FATES_KEPT:
+        fates.clear()
+    if len(name) <= _FATE_NAME_BYTES:
+        fates[name] = fate
+    return fate
+
+
+def _normal(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")
+
+
+@lru_cache(maxsize=256)
 def _readable(accept: bytes) -> bytes:
     """Of the client's Accept-Encoding what this proxy can read along, in the client's words."""
     kept = [

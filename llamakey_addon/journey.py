@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint, Entry, Placement
@@ -22,6 +22,35 @@ if TYPE_CHECKING:
 
 type Headers = tuple[tuple[bytes, bytes], ...]
 """Names and values as they came, in their order, with their duplicates."""
+
+
+class KnownHead:
+    """A request's head that comes again and again, but for the digits of its Content-Length; and
+    what was derived of it."""
+
+    __slots__ = ("_derived", "method", "target")
+
+    def __init__(self, method: str, target: str) -> None:
+        self.method = method
+        self.target = target
+        self._derived: dict[str, tuple[object, Any]] = {}
+
+    def recall(self, what: str, by: object) -> Any:
+        """What `keep` was told last of `what`, if it was derived by this (settings); else None."""
+        found = self._derived.get(what)
+        return found[1] if found is not None and found[0] is by else None
+
+    def keep(self, what: str, by: object, value: object) -> None:
+        """Remember what follows from method, target and headers, and from `by`, alone. It may not
+        follow from Content-Length, nor change."""
+        self._derived[what] = (by, value)
+
+
+class KnownHeaders(tuple[tuple[bytes, bytes], ...]):
+    """Headers of a known head, as they came. Whoever edits them makes a plain tuple, of which
+    nothing is known."""
+
+    known: KnownHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +71,19 @@ class Ask:
     """Bytes of the body: 0 for none, None for a chunked one."""
     as_key: str = ""
     """For replays alone: id of the local key that the request runs as, in place of a credential."""
+
     websocket: bool = False
     """It asks for a WebSocket; whether rightly so is judged later."""
+
+    @property
+    def known(self) -> KnownHead | None:
+        """What is known of this head; None where it is new, or was edited."""
+        headers = self.headers
+        if type(headers) is not KnownHeaders:
+            return None
+        known = headers.known
+        same = known.target == self.target and known.method == self.method
+        return known if same and not (self.as_key or self.websocket) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
 from llamakey_addon import framing, http1
 from llamakey_addon.filters import Chain
 from llamakey_addon.journey import Ask, Errand, Grant, Headers, Seal, Visit
 from llamakey_addon.mask import Mask, NoMask
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Link, Look
+
+_IDS_AT_ONCE: Final = 256
+_ID_BYTES: Final = 8
+_ids: list[str] = []
+
+
+def new_id() -> str:
+    """Of a request: `lmk_` and sixteen random letters. Randomness is fetched for many at once."""
+    if not _ids:
+        letters = os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
+        step = 2 * _ID_BYTES
+        _ids.extend(letters[at : at + step] for at in range(0, len(letters), step))
+    return f"lmk_{_ids.pop()}"
+
+
+if hasattr(os, "register_at_fork"):  # a child's ids are its own
+    os.register_at_fork(after_in_child=_ids.clear)
 
 
 class Exchange:

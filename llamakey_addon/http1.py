@@ -77,6 +77,10 @@ _OF_THE_MESSAGE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
 )
 
+_OF_THE_ANSWER: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"connection", b"content-encoding"}
+)
+
 _READABLE_CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 
 
@@ -106,6 +110,8 @@ class AnswerHead:
     length: int
     """Bytes of the body, CHUNKED, or UNTIL_CLOSE."""
     keep_alive: bool
+    coding: bytes = b""
+    """Content-Encoding, as it stands."""
 
 
 class _Lines:
@@ -325,9 +331,10 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
     lengths: set[bytes] = set()
     chunked = False
     connection: set[bytes] = set()
+    codings: list[bytes] = []
     for name, value in lines.headers:
         key = name.lower()
-        if key not in _OF_THE_MESSAGE:
+        if key not in _OF_THE_ANSWER:
             continue
         if key == b"content-length":
             lengths.add(value)
@@ -340,6 +347,8 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
             chunked = True
         elif key == b"connection":
             connection.update(token.strip().lower() for token in value.split(b","))
+        else:
+            codings.append(value)
     if len(lengths) > 1 or (lengths and chunked) or not all(map(_LENGTH.fullmatch, lengths)):
         raise UpstreamFault(
             "The provider's answer gives its length in two ways. Try again.",
@@ -362,6 +371,7 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
         keep_alive=length != UNTIL_CLOSE
         and b"close" not in connection
         and (not http10 or b"keep-alive" in connection),
+        coding=b", ".join(codings),
     )
 
 
@@ -471,18 +481,19 @@ def _readable(accept: bytes) -> bytes:
 
 def write_request_head(method: str, target: str, headers: Headers) -> bytes:
     """The head's bytes, up to and with its empty line."""
-    lines = [f"{method} {target} HTTP/1.1\r\n".encode("ascii")]
-    lines += [b"%b: %b\r\n" % pair for pair in headers]
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    return _head(f"{method} {target} HTTP/1.1".encode("ascii"), headers)
 
 
 def write_answer_head(status: int, reason: bytes, headers: Headers) -> bytes:
     """The head's bytes, up to and with its empty line. Always HTTP/1.1 (RFC 9110 2.5)."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    lines += [b"%b: %b\r\n" % pair for pair in headers]
+    return _head(b"HTTP/1.1 %d %b" % (status, reason), headers)
+
+
+def _head(first: bytes, headers: Headers) -> bytes:
+    lines = [first]
+    lines += [name + b": " + value for name, value in headers]
     lines.append(b"\r\n")
-    return b"".join(lines)
+    return b"\r\n".join(lines)
 
 
 def end_to_end(headers: Headers) -> Headers:
@@ -491,18 +502,21 @@ def end_to_end(headers: Headers) -> Headers:
     The length stays, whatever Connection says of it, and stands once: the road frames by it.
     """
     dropped: set[bytes] = set()
-    for name, value in headers:
-        if name.lower() == b"connection":
-            dropped.update(token.strip().lower() for token in value.split(b","))
     kept: list[tuple[bytes, bytes]] = []
     sized = False
-    for name, value in headers:
+    for pair in headers:
+        name, value = pair
         key = name.lower()
+        if key in HOP_BY_HOP:
+            if key == b"connection":
+                dropped.update(token.strip().lower() for token in value.split(b","))
+            continue
         if key == b"content-length":
             if sized:
                 continue
             sized = True
-        elif key in HOP_BY_HOP or key in dropped:
-            continue
-        kept.append((name, value))
+        kept.append(pair)
+    dropped.discard(b"content-length")
+    if dropped:
+        kept = [pair for pair in kept if pair[0].lower() not in dropped]
     return tuple(kept)

@@ -42,7 +42,7 @@ from llamakey_addon.errors import (
     UpstreamFault,
     UpstreamTimeout,
 )
-from llamakey_addon.exchange import Exchange
+from llamakey_addon.exchange import Exchange, new_id
 from llamakey_addon.filters import chain_for
 from llamakey_addon.gate import ERRAND_BYTES, Gate
 from llamakey_addon.journey import Answer, Ask, Body, Errand, Outgoing, Recipe, Seal, Usage, Visit
@@ -81,13 +81,14 @@ def _guarded[**P](
 
     @functools.wraps(step)
     def guard(self: Road, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.closed:
+        if self._state is _State.CLOSED:
             self._too_late(*args)
             return
         self._depth += 1
         try:
             step(self, *args, **kwargs)
-            self._walk()
+            if self._inbox:
+                self._walk()
             self._flow()
         except BaseException as error:
             self._broke(error)
@@ -417,7 +418,7 @@ class Road:
             self._refuse_head(denied)
             return False
         ask = Ask(
-            id=f"lmk_{secrets.token_hex(8)}",
+            id=new_id(),
             time_s=time.time(),
             peer=self._gate.peer(self._peer, head.headers),
             method=head.method,
@@ -640,10 +641,10 @@ class Road:
             self._gate.doubt(x.grant, x.seal)
         headers = http1.end_to_end(head.headers)
         if head.length:
-            coding = b", ".join(v for n, v in headers if n.lower() == b"content-encoding")
-            x.mask = mask_for(coding, x.spelled)
-        if x.spelled:
+            x.mask = mask_for(head.coding, x.spelled)
+        if x.spelled and any(form in raw for form in x.spelled):
             headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
+            head = replace(head, reason=mask_all(head.reason, x.spelled))
         x.chain = chain_for(x.grant.filters, head.status, headers)
         x.answer = head
         x.answer_headers = headers
@@ -677,11 +678,10 @@ class Road:
             headers += ((b"Connection", b"close"),)
         elif x.head.http10:
             headers += ((b"Connection", b"keep-alive"),)
-        reason = mask_all(head.reason, x.spelled)
         x.begun = True
-        self._rim.to_client(http1.write_answer_head(head.status, reason, headers))
+        self._rim.to_client(http1.write_answer_head(head.status, head.reason, headers))
         if x.look is not None:
-            x.look.answered(head.status, reason, headers)
+            x.look.answered(head.status, head.reason, headers)
 
     def _take_answer(self, x: Exchange, data: bytes) -> None:
         body = x.answer_body
@@ -888,7 +888,7 @@ class Road:
     def _refuse_head(self, denied: Denied) -> None:
         """A head that cannot be parsed: answer in plain words, and close."""
         ask = Ask(
-            id=f"lmk_{secrets.token_hex(8)}",
+            id=new_id(),
             time_s=time.time(),
             peer=self._peer,
             method="?",

@@ -60,11 +60,19 @@ def judge(
 def allow(visit: Visit) -> None:
     """Raise Forbidden where a policy stands against the head of a request.
 
-    By itself it serves to refuse a body before it is read.
+    By itself it serves to refuse a body before it is read. What was let pass is let pass again
+    without a look: it follows from the head, the route and the policies alone.
     """
-    for policy in rules.policies(visit.user):
+    known, user, route = visit.ask.known, visit.user, visit.route
+    if known is not None and (passed := known.recall("allowed", route)) is not None:
+        policy, scope = passed
+        if policy is user.policy and scope is user.scope:
+            return
+    for policy in rules.policies(user):
         rules.check_head(visit, policy)
     rules.check_minting(visit)
+    if known is not None:
+        known.keep("allowed", route, (user.policy, user.scope))
 
 
 def wants_body(visit: Visit, *, counted: bool) -> bool:

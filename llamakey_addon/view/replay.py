@@ -8,7 +8,6 @@ each request: as the local key that the flow was made with, judged and booked li
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from mitmproxy.utils import asyncio_utils
 
 from llamakey_addon.edge import RoadEdge
 from llamakey_addon.errors import Denied
+from llamakey_addon.exchange import new_id
 from llamakey_addon.journey import Ask, Headers
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
@@ -201,7 +201,7 @@ def _ask(each: RoadFlow, house: House) -> tuple[Ask, bytes]:
     )
     head = reread(request.data.method, request.data.path, fields, b"-", settings.limits)
     ask = Ask(
-        id=f"lmk_{secrets.token_hex(8)}",
+        id=new_id(),
         time_s=time.time(),
         peer=each.client_conn.peername[0],
         method=head.method,

@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from llamakey_addon.errors import BadRequest
@@ -38,9 +39,7 @@ def read(content: bytes) -> Any:
     """The value of a JSON text; objects are `Object`s. Raises BadRequest."""
     try:
         # As text, for json would take UTF-16 and UTF-32 too.
-        return json.loads(
-            content.decode("utf-8"), object_pairs_hook=Object, parse_constant=_no_constant
-        )
+        return _DECODER.decode(content.decode("utf-8"))
     except UnicodeDecodeError:
         raise BadRequest("The body is not UTF-8. Send JSON in UTF-8.") from None
     except RecursionError:
@@ -75,10 +74,7 @@ def at(document: Any, path: str) -> Iterator[Any]:
     Raises BadRequest where a name on the way stands twice.
     """
     found = [document]
-    for step in path.split("."):
-        match = _STEP.fullmatch(step)
-        assert match is not None, path
-        name, items = match[1], match[2]
+    for name, items in _steps(path):
         if name:
             found = [
                 inner
@@ -88,6 +84,17 @@ def at(document: Any, path: str) -> Iterator[Any]:
         if items:
             found = [item for value in found if isinstance(value, list) for item in value]
     yield from found
+
+
+@lru_cache(maxsize=1024)
+def _steps(path: str) -> tuple[tuple[str, bool], ...]:
+    """A path's names, each with whether what stands there is a list."""
+    found = []
+    for step in path.split("."):
+        match = _STEP.fullmatch(step)
+        assert match is not None, path
+        found.append((match[1], bool(match[2])))
+    return tuple(found)
 
 
 def strings(document: Any) -> Iterator[tuple[str, str]]:
@@ -107,6 +114,9 @@ def strings(document: Any) -> Iterator[tuple[str, str]]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=Object, parse_constant=_no_constant)
 
 
 def decoded(content: bytes, headers: Headers, limit: int) -> bytes:

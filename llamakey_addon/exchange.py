@@ -61,6 +61,7 @@ class Exchange:
         "sent_s",
         "spelled",
         "started_s",
+        "turn",
         "up",
         "visit",
         "window",
@@ -70,6 +71,8 @@ class Exchange:
         self.ask = ask
         self.head = head
         self.started_s = now_s
+        self.turn = 0
+        """Of the road, in which it began."""
         self.visit: Visit | None = None
         self.grant: Grant | None = None
         self.seal: Seal | None = None

@@ -171,13 +171,17 @@ class Gate:
             signature.verify(visit.claim, content)
             self._seen.once(visit.claim, time.time())
 
-    def depart(self, visit: Visit, body: Body) -> Grant:
+    def depart(self, visit: Visit, body: Body, *, waited: bool = True) -> Grant:
         """May this request be sent, and what of it?
+
+        Arguments:
+            waited: time has passed since it arrived, in which its key may have ended.
 
         Raises:
             Denied: a rule stands against it, or its body cannot be read.
         """
-        self.still(visit)
+        if waited:
+            self.still(visit)
         limit = self.limits.json_body_bytes
         call = authorize.judge(
             visit,

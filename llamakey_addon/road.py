@@ -85,6 +85,7 @@ def _guarded[**P](
             self._too_late(*args)
             return
         self._depth += 1
+        self._turn += 1
         try:
             step(self, *args, **kwargs)
             if self._inbox:
@@ -121,6 +122,8 @@ class Road:
         self._lingered = 0
         self._walking = False
         self._depth = 0
+        self._turn = 0
+        """Counts the steps: what happens in the same one happens at once."""
         self._deadline_s = 0.0
         self._alarm_s = _NEVER_S
         self._expect(gate.limits.head_timeout_s)
@@ -445,6 +448,7 @@ class Road:
     def _begin(self, ask: Ask, head: http1.RequestHead, look: Look | None) -> Exchange:
         x = self._exchange = Exchange(ask, head, self._rim.now())
         x.look = look
+        x.turn = self._turn
         self._deadline_s = _NEVER_S
         return x
 
@@ -529,7 +533,7 @@ class Road:
             x.look.asked(x.visit, content)
 
     def _depart(self, x: Exchange, visit: Visit, content: bytes | None) -> None:
-        grant = self._gate.depart(visit, Body(content))
+        grant = self._gate.depart(visit, Body(content), waited=x.turn != self._turn)
         x.grant = grant
         x.content = content
         x.parts = [] if content is not None else x.parts

@@ -54,12 +54,12 @@ def filtered(bench: Bench, *filters, statuses=(200,)) -> None:
     """Every grant of this bench has these filters."""
     depart = bench.gate.depart
 
-    def granting(visit, body):
+    def granting(visit, body, **more):
         makers = tuple(
             lambda status, headers, each=each: each if status in statuses else None
             for each in filters
         )
-        return replace(depart(visit, body), filters=makers)
+        return replace(depart(visit, body, **more), filters=makers)
 
     bench.gate.depart = granting  # type: ignore[method-assign]
 

@@ -4,10 +4,10 @@ Several processes use it at once: the proxy reads, the owner's command writes. T
 mode, so that neither waits for the other. Writes are a handful a day and are synced in full
 (`synchronous=FULL`): with NORMAL, a power cut could bring a revoked key back.
 
-What is read often stands in memory. `PRAGMA data_version` tells for each read, from shared memory
-and without I/O, whether another connection has committed since, and the number in `key_change`
-whether it has changed a key; a file that was replaced (a backup put back, say) is noticed by its
-identity and opened anew.
+What is read often stands in memory, and `mark.py` tells for each read whether a key was changed
+since. What changes keys without a mark (a backup that is put back, another program) is noticed
+within `_TRUST_S`: then the file's identity, `PRAGMA data_version` and the number in `key_change`
+are looked at.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from llamakey_addon import keys
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.keys import Minted
 from llamakey_addon.store import KeyRow, NameTaken, StoreError, UnknownKey
+from llamakey_addon.store.mark import Mark
 from llamakey_addon.store.migrations import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ FILE_NAME = "llamakey.db"
 _BUSY_TIMEOUT_S = 5.0
 _NAME_MAX = 64
 _USE_EVERY_S = 60.0
+_TRUST_S = 0.05
+"""How long the mark alone is believed."""
 _STORED = (
     "id, name, user, digest, created_s, revoked_s, "
     "scope, networks, expires_s, replaces, rotated_s, retires_s"
@@ -62,9 +65,12 @@ class SqliteStore:
         "_identity",
         "_kept_s",
         "_ledger",
+        "_mark",
         "_next_end_s",
         "_owners",
         "_path",
+        "_seen",
+        "_trust_until_s",
         "_uses",
         "_validity",
         "_version",
@@ -74,6 +80,9 @@ class SqliteStore:
         self._path = path
         self._connection: sqlite3.Connection | None = connection
         self._identity = _identity(path)
+        self._mark = Mark(path.with_name(f"{path.name}-keys"))
+        self._seen = b""
+        self._trust_until_s = 0.0
         self._version = -1
         self._change = -1
         self._cache: dict[str, KeyRow] = {}
@@ -110,13 +119,12 @@ class SqliteStore:
 
     def keys(self) -> list[KeyRow]:
         with self._errors():
-            self._forget()  # a last use is no change of keys
-            return list(self._fresh().values())
+            self._look_at_identity()
+            return list(map(_row, self._open().execute(f"{_SELECT} ORDER BY created_s, id")))
 
     def find(self, name_or_id: str) -> KeyRow:
         with self._errors():
-            if _identity(self._path) != self._identity:
-                self._reopen()
+            self._look_at_identity()
             return _find(self._open(), name_or_id)
 
     def key(self, key_id: str) -> KeyRow | None:
@@ -133,10 +141,13 @@ class SqliteStore:
 
     def _fresh(self) -> dict[str, KeyRow]:
         """All keys by id, as any process has left them."""
-        if _identity(self._path) != self._identity:
-            self._reopen()
+        # The mark is read before the numbers, and they before the rows: a change in between only
+        # makes us read once more.
+        mark, now_s = self._mark.read(), time.monotonic()
+        if mark == self._seen and now_s < self._trust_until_s:
+            return self._cache
+        self._look_at_identity()
         connection = self._open()
-        # Numbers are read before the rows: a commit in between only makes us read once more.
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
             (change, _) = connection.execute(
@@ -150,7 +161,13 @@ class SqliteStore:
                 self._next_end_s = _next_end_s(self._cache.values(), time.time())
                 self._change = change
             self._version = version
+        self._seen, self._trust_until_s = mark, now_s + _TRUST_S
         return self._cache
+
+    def _look_at_identity(self) -> None:
+        """Open the file that has the name now: a backup may have been put back."""
+        if _identity(self._path) != self._identity:
+            self._reopen()
 
     def _reopen(self) -> None:
         self._forget()
@@ -318,14 +335,14 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction, which sees the newest state from its start."""
-        if _identity(self._path) != self._identity:
-            self._reopen()
+        """One write transaction of keys, which sees the newest state from its start."""
+        self._look_at_identity()
         connection = self._open()
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
             connection.execute("COMMIT")
+            self._mark.change()
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -356,6 +373,7 @@ class SqliteStore:
             self._ledger.close()
         if self._owners is not None:
             self._owners.close()
+        self._mark.close()
         if self._connection is None:
             return
         try:
@@ -379,6 +397,7 @@ class SqliteStore:
         return self._connection
 
     def _forget(self) -> None:
+        self._trust_until_s = 0.0
         self._version = self._change = -1
         self._cache = {}
 
@@ -535,7 +554,7 @@ def _make_file(path: Path) -> None:
     except FileExistsError:
         info = path.stat()
         if os.name == "posix" and info.st_mode & 0o077 and info.st_uid == os.geteuid():
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in ("", "-wal", "-shm", "-keys"):
                 try:
                     path.with_name(path.name + suffix).chmod(0o600)
                 except FileNotFoundError:

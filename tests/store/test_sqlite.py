@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import stat
@@ -15,6 +16,7 @@ from llamakey_addon import keys
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.store import NameTaken, StoreError, UnknownKey, open_store
 from llamakey_addon.store.migrations import MIGRATIONS
+from llamakey_addon.store.sqlite import SqliteStore
 from tests.store.stores import REPO, add, in_another_process, rows
 
 # --- what it keeps --------------------------------------------------------------------------------
@@ -196,6 +198,33 @@ def test_a_writer_that_is_held_up_says_so(store, folder, monkeypatch):
     add(store)
 
 
+def later(store):
+    """When the mark alone is no longer believed: a few hundredths of a second from now."""
+    store._trust_until_s = 0.0
+
+
+def test_what_others_changed_is_seen_at_once_by_its_mark(store, folder, monkeypatch):
+    row, _ = add(store)
+    assert store.key(row.id) == row
+    store._trust_until_s = math.inf
+    with open_store(folder) as other:
+        other.revoke("alice")
+    seen = store.key(row.id)
+    assert seen is not None and seen.revoked
+
+
+def test_without_a_mark_each_read_looks_for_itself(folder):
+    (folder / "llamakey.db-keys").mkdir(parents=True)
+    folder.chmod(0o700)
+    with SqliteStore.open(folder) as store, open_store(folder) as other:
+        row, _ = add(store)
+        assert store.key(row.id) == row
+        store._trust_until_s = math.inf
+        other.revoke("alice")
+        seen = store.key(row.id)
+        assert seen is not None and seen.revoked
+
+
 def test_a_replaced_file_is_noticed(store, folder, tmp_path):
     row, _ = add(store)
     with open_store(tmp_path / "backup") as backup:
@@ -204,6 +233,7 @@ def test_a_replaced_file_is_noticed(store, folder, tmp_path):
     os.replace(tmp_path / "backup" / "llamakey.db", folder / "llamakey.db")
     for suffix in ("-wal", "-shm"):
         (folder / f"llamakey.db{suffix}").unlink(missing_ok=True)
+    later(store)
     assert store.key(row.id) is None
     assert store.key(other.id) == other
 
@@ -212,6 +242,7 @@ def test_a_removed_file_serves_nothing(store, folder):
     row, _ = add(store)
     kept = (folder / "llamakey.db").rename(folder / "away")
     for _ in range(2):
+        later(store)
         with pytest.raises(StoreError, match="gone or unreadable"):
             store.key(row.id)
     kept.rename(folder / "llamakey.db")
@@ -223,6 +254,7 @@ def test_damage_is_an_error_and_no_empty_store(store, folder):
     other = sqlite3.connect(folder / "llamakey.db", autocommit=True)
     other.execute("DROP TABLE local_key")
     other.close()
+    later(store)
     with pytest.raises(StoreError, match="put back a backup"):
         store.key(row.id)
 
@@ -233,6 +265,7 @@ def test_something_else_in_its_place_is_an_error(store, folder, tmp_path):
     os.replace(tmp_path / "else", folder / "llamakey.db")
     for suffix in ("-wal", "-shm"):
         (folder / f"llamakey.db{suffix}").unlink()
+    later(store)
     with pytest.raises(StoreError, match="put back a backup"):
         store.key(row.id)
 
@@ -275,6 +308,7 @@ def test_folder_and_files_are_ours_alone_under_any_umask(folder):
             files = list(folder.iterdir())
             assert {file.name for file in files} == {
                 "llamakey.db",
+                "llamakey.db-keys",
                 "llamakey.db-wal",
                 "llamakey.db-shm",
             }

@@ -26,7 +26,7 @@ class OwnList(ListFilter):
         self._whose = whose
 
     def _sees(self, name: str) -> bool:
-        id = self._kind.normal(name)
+        id = self._kind.id_of(name)
         return self._kind.is_public(name) or (id != "" and self._whose.sees(self._kind, id))
 
     def kept(self, item: Any) -> None:
@@ -94,7 +94,7 @@ def claim_new(kind: Kind, kinds: Kinds, whose: Whose, document: Any) -> bool:
         id
         for path in kind.owned.at
         for value in values_at(document, path)
-        if isinstance(value, str) and (id := kind.normal(value))
+        if isinstance(value, str) and (id := kind.id_of(value))
     ]
     whose.claim(kind, ids)
     claim_yields(kind, kinds, whose, document)
@@ -107,7 +107,7 @@ def claim_yields(kind: Kind, kinds: Kinds, whose: Whose, document: Any) -> None:
         for other in kinds.all:
             if other.name == name:
                 ids = [
-                    other.normal(value)
+                    other.id_of(value)
                     for path in paths
                     for value in values_at(document, path)
                     if isinstance(value, str)

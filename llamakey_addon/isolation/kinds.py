@@ -33,6 +33,10 @@ class Kind:
         match = self.id.search(text)
         return "" if match is None else match[match.lastindex or 0]
 
+    def id_of(self, text: str) -> str:
+        """The same of a text that is an id, be it of another form than is known."""
+        return self.normal(text) or ("" if self.id is None or self.id.groups else text)
+
     def is_public(self, id: str) -> bool:
         return self.public is not None and self.public.fullmatch(id) is not None
 

@@ -250,6 +250,29 @@ def test_a_faulty_file_is_told_and_changes_nothing(lmk):
         serving.stop()
 
 
+def test_rules_are_taken_all_or_none(lmk):
+    config = lmk.folder / "config.yaml"
+    config.write_text("users: {bob: {allow: []}}\n")
+    with lmk.serving() as serving:
+        key = lmk("keys", "new", "bob").out.strip()
+        assert serving.get("/openai/v1/models", key)[0] == 403
+        config.write_text(
+            "users: {bob: {team: tem}}\n"
+            "teams:\n"
+            "  team: {limits: [{requests: 1}]}\n"
+            "money: {time_zone: Nowhere/Else}\n"
+        )
+        serving.process.send_signal(signal.SIGHUP)
+        for line in (1, 3, 4):
+            serving.wait_for(f"config.yaml:{line}:")
+        serving.wait_for("goes on with the settings it has")
+        assert serving.get("/openai/v1/models", key)[0] == 403
+        config.write_text("users: {bob: {}}\n")
+        serving.wait_for("config.yaml has changed: settings taken")
+        assert serving.get("/openai/v1/models", key)[0] == 503  # allowed; there is no real key
+        serving.stop()
+
+
 def test_a_rotated_key_is_taken_on_sighup(lmk):
     file = lmk.folder / "key.txt"
     (lmk.folder / "config.yaml").write_text("providers: {groq: {key: 'file:key.txt'}}\n")

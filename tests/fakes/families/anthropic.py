@@ -150,6 +150,34 @@ def files_content(_: Request) -> Reply:
     return binary_reply(FILE, "application/octet-stream")
 
 
+def _batch() -> dict[str, object]:
+    return {
+        "id": "msgbatch_fake1",
+        "type": "message_batch",
+        "processing_status": "in_progress",
+        "created_at": "2026-01-01T00:00:00Z",
+        "results_url": None,
+    }
+
+
+@routes("POST", "/v1/messages/batches")
+def batches_create(request: Request) -> Reply:
+    if not request.json().get("requests"):
+        return error(400, "invalid_request_error", "requests: Field required")
+    return json_reply(_batch())
+
+
+@routes("GET", "/v1/messages/batches")
+def batches(_: Request) -> Reply:
+    page = {"data": [_batch()], "first_id": "msgbatch_fake1", "last_id": "msgbatch_fake1"}
+    return json_reply({**page, "has_more": False})
+
+
+@routes("GET", "/v1/messages/batches/{batch}")
+def batches_get(_: Request) -> Reply:
+    return json_reply(_batch())
+
+
 FAMILY = Family(
     id="anthropic",
     docs="https://docs.claude.com/en/api/overview#authentication",

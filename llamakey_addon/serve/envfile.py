@@ -15,7 +15,6 @@ FILE_NAME = "llamakey_local.env"
 URL_VARIABLE = "LLAMAKEY_URL"
 KEY_VARIABLE = "LLAMAKEY_API_KEY"
 
-_KEY = re.compile(rf"{keys.MARK}[0-9A-Za-z-]+")
 # An assignment in any of the shells that `lmk env` writes for, and in JSON.
 _SET = r"""^\s*(?:export\s+|set\s+-gx\s+|\$env:|")?"""
 _VARIABLE = re.compile(rf"""{_SET}([A-Za-z_][A-Za-z0-9_]*)"?(?:\s*[=:]|\s+['"])""", re.MULTILINE)
@@ -82,7 +81,9 @@ def content(
 
 def find_keys(text: str) -> list[str]:
     """Well-formed local keys in a text, each once, in their order."""
-    return [key for key in dict.fromkeys(_KEY.findall(text)) if keys.parse(key) is not None]
+    data = text.encode("utf-8", "replace")
+    found = (data[each.at : each.end].decode() for each in keys.traces(data) if each.parsed)
+    return list(dict.fromkeys(found))
 
 
 def find_url(text: str) -> str:

@@ -145,6 +145,14 @@ def test_validity_moves_with_each_change_of_a_key(store, folder):
     assert store.key(row.id) is None
 
 
+def test_a_look_at_all_keys_changes_nothing(store):
+    make(store, "laptop")
+    before = store.validity(time.time())
+    for _ in range(2):
+        assert len(rows(store)) == 1
+        assert store.validity(time.time()) == before
+
+
 def test_validity_moves_when_a_keys_time_is_up(store):
     now_s = time.time()
     make(store, "a", expires_s=now_s + 100)

@@ -537,7 +537,7 @@ SOCKETS: Final[Mapping[str, Flavour]] = {
     "openai-realtime": _REALTIME,
     "openai-responses": replace(RESPONSES, roots=(path("response.usage"),), adds=True, guess=None),
     "transcription": Flavour(
-        roots=((),),
+        roots=(),
         kinds=(
             kind("audio_ms", "duration", "audio_duration_seconds", scale=1000),
             kind("input_audio_ms", "duration", "audio_duration_seconds", scale=1000),

@@ -381,10 +381,8 @@ def realtime(tally: Tally, document: Document) -> None:
 def session_ended(tally: Tally, document: Document) -> None:
     """Deepgram's and AssemblyAI's last message has the whole length; others have a piece's."""
     if document.get("type") in ("Metadata", "Termination"):
-        tally.closed = True
-    elif not tally.closed:
-        tally.usage.clear()
-        tally.said = False
+        merge(tally.usage, document)
+        tally.said = bool(counts_of(document, tally.flavour.kinds))
 
 
 def spoken(tally: Tally, text: bytes) -> None:

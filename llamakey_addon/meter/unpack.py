@@ -43,7 +43,7 @@ class Unpack:
             wrapped = data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0
             self._unpack = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
         parts: list[bytes] = []
-        while data:
+        while True:
             if self._unpack.eof:
                 data = data.lstrip(b"\0")  # padding
                 if not data or not self._gzip:
@@ -58,19 +58,7 @@ class Unpack:
             if self._out > _BOMB_BYTES and self._out > _BOMB_RATIO * self._in:
                 raise Unreadable("it unpacks to too much")
             data = self._unpack.unused_data if self._unpack.eof else self._unpack.unconsumed_tail
-            if not data and not self._unpack.eof and len(plain) == _STEP:
-                parts.append(self._rest())
-        return b"".join(parts)
-
-    def _rest(self) -> bytes:
-        """What zlib holds back of input that it has taken."""
-        unpack = self._unpack
-        if unpack is None:
-            return b""
-        parts = []
-        while plain := unpack.decompress(b"", _STEP):
-            parts.append(plain)
-            self._out += len(plain)
-            if self._out > _BOMB_BYTES and self._out > _BOMB_RATIO * self._in:
-                raise Unreadable("it unpacks to too much")
+            # a full step: zlib may hold more back, though it has taken all there is
+            if not data and len(plain) < _STEP:
+                break
         return b"".join(parts)

@@ -199,3 +199,61 @@ def test_sound_in_binary_frames_says_nothing() -> None:
     meter = socket_meter_for(endpoint)
     meter(up=False, opcode=2, piece=b'{"usage": {"input_tokens": 9}}', ends=True)
     assert dict(meter.so_far()) == {}
+
+
+def _json(provider: str, name: str, answer: object, asked: bytes = b"") -> Any:
+    endpoint = next(found for found in ENTRIES[provider].endpoints if found.name == name)
+    meter = meter_for(endpoint, 200, ((b"content-type", b"application/json"),), Asked(asked))
+    meter.feed(json.dumps(answer).encode())
+    return meter.end(complete=True)
+
+
+def test_a_second_model_makes_an_image_a_guess() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 2}
+    answer = {"data": [{}], "usage": usage, "svg_usage": {"model": "x", **usage}}
+    metered = _json("openai", "images", answer)
+    assert (metered.exact, metered.counts["output_tokens"]) == (False, 2)
+
+
+def test_what_was_dropped_may_have_been_searches() -> None:
+    answer = {
+        "model": "m",
+        "output": [{"type": "message", "text": "x" * 2_000_000}],
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+    }
+    assert _json("openai", "responses", answer, b'{"tools":[]}').exact
+    assert not _json("openai", "responses", answer, b'{"tools":[{"type":"web_search"}]}').exact
+
+
+def test_prompts_that_are_spelled_out_are_counted() -> None:
+    details = {"generated_tokens": 2, "prefill": [{"id": 1}, {"id": 2}, {"id": 3}]}
+    metered = _json("hfendpoint", "generate", [{"generated_text": "x", "details": details}])
+    assert dict(metered.counts) == {"input_tokens": 3, "output_tokens": 2}
+
+
+def test_only_the_last_message_of_a_session_tells_its_length() -> None:
+    endpoint = next(found for found in ENTRIES["deepgram"].endpoints if "socket" in found.name)
+    meter = socket_meter_for(endpoint)
+    for message in (
+        {"type": "Results", "of": "Metadata", "duration": 3},
+        {"type": "Metadata", "duration": 7.5},
+        {"type": "Results", "of": "Metadata", "duration": 3},
+        "Metadata",
+    ):
+        meter(up=False, opcode=1, piece=json.dumps(message).encode(), ends=True)
+    assert meter.end(complete=True).counts["audio_ms"] == 7500
+
+
+def test_nothing_makes_a_socket_s_meter_raise() -> None:
+    dice = random.Random(5)
+    for entry in ENTRIES.values():
+        for endpoint in entry.endpoints:
+            if endpoint.stream != "websocket":
+                continue
+            meter = socket_meter_for(endpoint)
+            for _ in range(200):
+                piece = dice.choice([b'{"usage":', b'{"text":"a"}', b"[1]", b"\xff", b'"Metadata"'])
+                up = dice.random() < 0.5
+                meter(up=up, opcode=dice.choice([1, 2]), piece=piece, ends=dice.random() < 0.5)
+                meter.so_far()
+            assert not meter.end(complete=False).exact or endpoint.usage == "none"

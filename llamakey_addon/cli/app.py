@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -238,6 +239,12 @@ def _versions() -> str:
     return f"lmk {__version__} (mitmproxy {version('mitmproxy')}, Python {python_version()})"
 
 
+@cache
+def _command() -> Any:
+    """The whole command, which takes longer to put together than most of its parts to run."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command; its exit code. What a person did wrong becomes a sentence."""
     for stream in (sys.stdout, sys.stderr):
@@ -249,7 +256,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"{_versions()}\n")
         return 0
     try:
-        app(_with_command(arguments), prog_name=os.environ.get("LLAMAKEY_COMMAND") or "lmk")
+        _command()(_with_command(arguments), prog_name=os.environ.get("LLAMAKEY_COMMAND") or "lmk")
     except SystemExit as end:
         return _code(end)
     except ConfigError as error:

@@ -32,7 +32,7 @@ from tests.starts import BIN, ROOT, Process
 type Mode = Literal["lmk", "mitmdump", "mitmweb"]
 
 SCRIPT = ROOT / "llamakey_addon" / "script.py"
-START_S = 30
+START_S = 60
 STOP_S = 20
 
 KEY_VARIABLES = {

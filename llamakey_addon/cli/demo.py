@@ -26,7 +26,7 @@ from llamakey_addon.serve import show as showing
 REAL_KEY = "sk-demo-the-REAL-key"
 """What plays the real key."""
 
-_START_S = 30.0
+_START_S = 60.0
 _CALL_S = 60.0
 _LOG_S = 5.0
 

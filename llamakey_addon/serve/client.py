@@ -7,6 +7,7 @@ road: bytes come in by `data_received`, and leave in one write at the end of eac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from llamakey_addon.edge import ClientEdge, end_when_stuck, reset_at_close
@@ -106,12 +107,14 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
         transport, below = self._socket, self._below
         if transport is None or transport.is_closing():
             return
-        if below is None:
-            transport.write_eof()
-        elif not transport.get_write_buffer_size():
-            # asyncio's TLS can't end one side alone: end TCP's, as mitmproxy does
-            below.write_eof()
-            self._below_ended = True
+        # a client that is gone answers what was just written by a reset: nothing is left to end
+        with contextlib.suppress(OSError):
+            if below is None:
+                transport.write_eof()
+            elif not transport.get_write_buffer_size():
+                # asyncio's TLS can't end one side alone: end TCP's, as mitmproxy does
+                self._below_ended = True
+                below.write_eof()
 
     def close_client(self, *, reset: bool = False) -> None:
         transport = self._socket

@@ -38,6 +38,8 @@ LIMITS = {
     "answer_timeout_s": 5.0,
     "pool_idle_s": 2.0,
 }
+LINGER_S = 2.0
+"""So long does the proxy read on behind a last answer; then a reset may overtake it."""
 MOST_FINDINGS = 20
 MOST_SLOW = 0.05
 """The part of requests that this side may be too slow for; on a busy machine some are."""
@@ -183,12 +185,14 @@ class Run:
                     answer = await client.answer(each.method)
                 except End:
                     self._forget(asks[asks.index(each) :])
-                    if self._was_slow(before_s, "head_timeout_s", "keepalive_timeout_s"):
+                    if self._was_slow(before_s, LINGER_S):
                         return
                     # An answer that came before its upload ends the connection; and where an
                     # answer is cut, the reset may overtake what was passed of it.
                     if not early and self._plan(each).outcome not in ("cut", "any"):
-                        self.finding(where, f"no answer to {each.method} {each.nonce}")
+                        took_s = time.monotonic() - before_s
+                        text = f"no answer to {each.method} {each.nonce} within {took_s:.2f} s"
+                        self.finding(where, text)
                     return
                 self.report.statuses[f"{answer.status}{' ours' if answer.denial else ''}"] += 1
                 if answer.denial and self._ended_by_a_limit(each, answer, begun_s):
@@ -215,13 +219,16 @@ class Run:
     def _ended_by_a_limit(self, wish: Ask, answer: Answer, begun_s: float) -> bool:
         """Whether the client, or the provider, was too slow with an honest request."""
         if answer.status == 408:
-            return self._was_slow(begun_s, "head_timeout_s", "body_timeout_s")
+            limit_s = min(LIMITS["head_timeout_s"], LIMITS["body_timeout_s"])
+            return self._was_slow(begun_s, limit_s)
         silent = self._plan(wish).silent
-        return answer.status == 504 and not silent and self._was_slow(begun_s, "answer_timeout_s")
+        if answer.status != 504 or silent:
+            return False
+        return self._was_slow(begun_s, LIMITS["answer_timeout_s"])
 
-    def _was_slow(self, since_s: float, *limits: str) -> bool:
-        """Whether one of these limits may be over that began then, or later."""
-        slow = time.monotonic() - since_s >= min(LIMITS[name] for name in limits)
+    def _was_slow(self, since_s: float, limit_s: float) -> bool:
+        """Whether a limit may be over that began then, or later."""
+        slow = time.monotonic() - since_s >= limit_s
         self.report.slow += slow
         return slow
 

@@ -24,6 +24,7 @@ from llamakey_addon.house import House
 from llamakey_addon.serve import ports
 from llamakey_addon.serve.door import Door, server_tls
 from llamakey_addon.view.visitors import Greeter
+from tests import harness
 from tests.roadside import Log, make_bench
 
 HEALTH = b"GET /_llamakey/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -346,3 +347,19 @@ async def test_without_anybody_who_looks_mitmproxy_has_no_view_of_it(front: Open
     assert rim._shown is None
     assert rim.client() is rim.client()
     writer.close()
+
+
+async def test_a_client_that_left_before_its_last_answer_is_no_fault(front: Opening) -> None:
+    """What is written to it comes back as a reset, so that its side cannot be ended any more."""
+    opened = await front()
+    key = harness.mint(opened.house.gate.settings.data_folder, "alice")
+    broken = "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    broken += f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", opened.port)) as client:
+        await until(lambda: opened.counted == 1)
+        # all of it before the door looks: a request to deny, more behind it, and the end
+        client.sendall(f"{broken}Content-Length: 1\r\n\r\n{{".encode() + HEALTH)
+    await until(opened.empty)
+    assert opened.log.notes == []
+    assert [receipt.status for receipt in opened.log.receipts] == [400]
+    assert b"ok" in await opened.health()

@@ -220,6 +220,8 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
 
 def _remember(key: bytes, digits: bytes, head: RequestHead) -> RequestHead:
     """A head that came for the first time, as it will be known."""
+    if head.websocket:
+        return head  # each has a key of its own, and none comes again
     if len(_known_heads) >= _KNOWN_HEADS:
         _known_heads.clear()
     headers = KnownHeaders(head.headers)
@@ -452,7 +454,7 @@ def _judge_name(name: bytes, strip: frozenset[bytes], fates: dict[bytes, int]) -
         or key in _OURS
         or key in strip
         or key in _FORWARDING
-        or key.startswith(b"x-forwarded")
+        or key.startswith((b"x-forwarded", b"sec-websocket-"))
     ):
         fate = _DROP
     else:

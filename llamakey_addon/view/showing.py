@@ -32,6 +32,7 @@ from mitmproxy.websocket import WebSocketData, WebSocketMessage
 
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Answer, Ask, Headers, Usage, Visit
+from llamakey_addon.keys import redact
 from llamakey_addon.rim import Goodbye, Seen
 from llamakey_addon.road import Road
 from llamakey_addon.view import roadflow
@@ -130,6 +131,9 @@ class Showing:
             self._up.add(data)
 
     def answered(self, status: int, reason: bytes, headers: Headers) -> None:
+        if status == SWITCHED:
+            # The subprotocol that a client is told may be the one in which it sent its key.
+            headers = tuple((name, redact(value)) for name, value in headers)
         answer = roadflow.response(status, reason, headers, None, time.time())
         if status == SWITCHED:
             data = WebSocketData()

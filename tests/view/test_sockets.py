@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from tests import canary
 from tests.conftest import Start
@@ -28,7 +29,7 @@ def talking(call: Caller) -> Iterator[ClientConnection]:
     with connect(
         call.proxy.url.replace("http", "ws", 1) + PATH,
         additional_headers=headers,
-        subprotocols=["realtime", f"openai-insecure-api-key.{key}"],  # type: ignore[list-item]
+        subprotocols=[Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{key}")],
         proxy=None,
     ) as client:
         assert client.subprotocol == "realtime"
@@ -69,6 +70,25 @@ def test_handshake_and_messages_stand_in_the_page(page: Page, call: Caller, worl
     assert "*" * len(real) in texts[2][1]
     everything = json.dumps([page.flows(), texts]).encode()
     assert canary.find(everything, [*world.keys.values(), *call.proxy.keys]) == []
+
+
+def test_a_key_that_is_told_back_to_its_client_is_masked(
+    page: Page, call: Caller, world: World
+) -> None:
+    """Where it stands in the only subprotocol on offer, a browser wants that one back."""
+    key = call.proxy.local_key
+    only = Subprotocol(f"openai-insecure-api-key.{key}")
+    with connect(
+        call.proxy.url.replace("http", "ws", 1) + PATH,
+        additional_headers={"x-mark": call.mark},
+        subprotocols=[only],
+        proxy=None,
+    ) as client:
+        assert client.subprotocol == only
+    flow = page.wait(ended(call.mark))
+    said = dict(flow["response"]["headers"])["Sec-WebSocket-Protocol"]
+    assert said == f"openai-insecure-api-key.sk-lmk-{key.split('-')[2]}-..."
+    assert canary.find(json.dumps(page.flows()).encode(), call.proxy.keys) == []
 
 
 def _count(flow: dict[str, Any]) -> int:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from llamakey_addon.journal.words import cut, escape, utc
+from llamakey_addon.journal.words import cut, safe, utc
 from llamakey_addon.journey import Receipt
-from llamakey_addon.keys import redact
 
 #: Length of a client's words; a target may be as long as a whole head.
 _TEXT: Final = 2048
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class File:
@@ -37,7 +37,7 @@ class File:
 
     def write(self, record: dict[str, object]) -> None:
         """Append a line. Never raises."""
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        line = _ENCODER.encode(record)
         # A lone surrogate (JSON may hold one) has been escaped; `replace` is for what has not.
         with self._lock:
             self._append(line.encode("utf-8", "replace") + b"\n")
@@ -134,7 +134,7 @@ def _record(receipt: Receipt) -> dict[str, object]:
 
 
 def _word(text: str) -> str:
-    return cut(escape(redact(text)), _TEXT)
+    return cut(safe(text), _TEXT)
 
 
 def _remedy(path: Path, error: OSError) -> str:

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from llamakey_addon.journal.words import cut, duration, escape, middle, size, utc
+from llamakey_addon.journal.words import cut, duration, escape, middle, safe, size, utc
 from llamakey_addon.journey import Receipt
-from llamakey_addon.keys import redact
 
 #: Narrower terminals get a request on two lines.
 _ONE_LINE: Final = 108
@@ -61,22 +60,20 @@ class Style:
         return "\n".join(lines)
 
     def request(self, receipt: Receipt) -> str:
-        path = escape(redact(receipt.path.partition("?")[0]))
+        if not self.terminal:
+            return _plain(receipt)
         words = {
             "user": _shown(receipt.user),
             "provider": _shown(receipt.provider),
             "method": _shown(receipt.method),
-            "path": path or "-",
+            "path": _shown_path(receipt.path),
             "model": _shown(receipt.model),
             "status": str(receipt.status or "-"),
             "time": duration(receipt.total_ms),
             "bytes": f"{size(receipt.bytes_up)}/{size(receipt.bytes_down)}",
         }
-        remarks = _remarks(receipt)
-        if not self.terminal:
-            return _plain(receipt, words, remarks)
         width = self._width()
-        remark = "; ".join(remarks)
+        remark = "; ".join(_remarks(receipt))
         if width < _ONE_LINE:
             return "\n".join(self._narrow(receipt, words, remark, width))
         return "\n".join([self._wide(receipt, words, width), *self._remark(receipt, remark, width)])
@@ -137,22 +134,16 @@ class Style:
         ]
 
 
-def _plain(receipt: Receipt, words: dict[str, str], remarks: list[str]) -> str:
+def _plain(receipt: Receipt) -> str:
     """Nothing cut but a path of absurd length; columns are one space apart, remarks at the end."""
-    line = " ".join(
-        (
-            utc(receipt.time_s),
-            words["user"].replace(" ", "_"),
-            words["provider"],
-            words["method"],
-            middle(words["path"], 400),
-            words["model"].replace(" ", "_"),
-            words["status"],
-            f"{receipt.total_ms:.0f}ms",
-            f"{receipt.bytes_up}/{receipt.bytes_down}",
-            receipt.id,
-        )
+    line = (
+        f"{utc(receipt.time_s)} {_shown(receipt.user).replace(' ', '_')} "
+        f"{_shown(receipt.provider)} {_shown(receipt.method)} "
+        f"{middle(_shown_path(receipt.path), 400)} {_shown(receipt.model).replace(' ', '_')} "
+        f"{receipt.status or '-'} {receipt.total_ms:.0f}ms "
+        f"{receipt.bytes_up}/{receipt.bytes_down} {receipt.id}"
     )
+    remarks = _remarks(receipt)
     return f"{line} ({'; '.join(remarks)})" if remarks else line
 
 
@@ -161,7 +152,7 @@ def _remarks(receipt: Receipt) -> list[str]:
     if receipt.end not in ("complete", "denied"):
         words.append(receipt.end)
     words.append(receipt.note)
-    return [escape(redact(word)) for word in words if word]
+    return [safe(word) for word in words if word]
 
 
 def _tone(receipt: Receipt) -> str:
@@ -178,4 +169,8 @@ def _clock(time_s: float) -> str:
 
 
 def _shown(text: str) -> str:
-    return cut(escape(redact(text)), 200) or "-"
+    return cut(safe(text), 200) or "-"
+
+
+def _shown_path(path: str) -> str:
+    return safe(path.partition("?")[0]) or "-"

@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+from llamakey_addon.keys import redact
+
+#: Longer texts are not remembered.
+_KEPT: Final = 200
+
+
+def safe(text: str) -> str:
+    """`text` without local keys, escaped."""
+    return _safe(text) if len(text) <= _KEPT else escape(redact(text))
+
+
+@lru_cache(maxsize=1024)
+def _safe(text: str) -> str:
+    return escape(redact(text))
 
 
 def escape(text: str) -> str:
@@ -60,4 +77,10 @@ def middle(text: str, length: int) -> str:
 
 
 def utc(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    second, micros = divmod(round(time_s * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{micros // 1000:03}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:-6]

@@ -35,8 +35,25 @@ class Object(list[tuple[str, Any]]):
         ]
 
 
+#: The text read last, and its value: several stages read the same body, one after the other.
+_last: tuple[bytes, Any] = (b"", None)
+_KEPT_BYTES = 1 << 20
+
+
 def read(content: bytes) -> Any:
-    """The value of a JSON text; objects are `Object`s. Raises BadRequest."""
+    """The value of a JSON text; objects are `Object`s. It may be another reader's too, so it is not
+    changed. Raises BadRequest.
+    """
+    global _last
+    if content is _last[0] and content:
+        return _last[1]
+    value = _read(content)
+    if len(content) <= _KEPT_BYTES:
+        _last = (content, value)
+    return value
+
+
+def _read(content: bytes) -> Any:
     try:
         # As text, for json would take UTF-16 and UTF-32 too.
         return _DECODER.decode(content.decode("utf-8"))

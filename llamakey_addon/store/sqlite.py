@@ -128,16 +128,24 @@ class SqliteStore:
             return _find(self._open(), name_or_id)
 
     def key(self, key_id: str) -> KeyRow | None:
+        if self._is_fresh():
+            return self._cache.get(key_id)
         with self._errors():
             return self._fresh().get(key_id)
 
     def validity(self, now_s: float) -> int:
+        if self._is_fresh() and now_s < self._next_end_s:
+            return self._validity
         with self._errors():
             cache = self._fresh()
             if now_s >= self._next_end_s:
                 self._validity += 1
                 self._next_end_s = _next_end_s(cache.values(), now_s)
             return self._validity
+
+    def _is_fresh(self) -> bool:
+        """Whether what stands in memory is what stands in the file."""
+        return self._mark.read() == self._seen and time.monotonic() < self._trust_until_s
 
     def _fresh(self) -> dict[str, KeyRow]:
         """All keys by id, as any process has left them."""

@@ -363,6 +363,7 @@ def test_configuration_is_taken(block: Block, tmp_path: Path, place: Place) -> N
     (folder / "tls/key.pem").chmod(0o600)
     (folder / "config.yaml").write_text(block.text)
     environ = {**place.environ, "TEAM_OPENAI_KEY": "sk-canary", "VLLM_KEY": "sk-canary"}
+    environ["HF_TOKEN"] = "hf_canary"
     taken = Settings.load(folder / "config.yaml", environ)
     # Without the extra, or with nothing stored: that of the machine is nobody's to test.
     assert [str(w) for w in taken.warnings if "keyring" not in str(w)] == []

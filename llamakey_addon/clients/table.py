@@ -18,7 +18,13 @@ def providers_table(entries: Iterable[Entry]) -> str:
         "|---|---|---|---|",
     ]
     for entry in entries:
-        owner = " or ".join(f"`{name}`" for name in entry.key_env)
+        ways = [f"`{name}`" for name in entry.key_env]
+        if made := entry.credential.made:
+            ways += [f"`{name}`" for name in made.starts[:2]]
+            if not made.starts:
+                variables = [made.inputs[need][0].removeprefix("file:") for need in made.needs]
+                ways.append(" + ".join(f"`{name}`" for name in variables))
+        owner = " or ".join(ways)
         owner += "".join(f", `{name}`" for name in entry.upstream_vars.values())
         if entry.credential.optional:
             owner += " (optional)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 
 import pytest
@@ -172,3 +173,45 @@ def test_no_colour_where_it_is_not_wanted(lmk):
     done = lmk.on_terminal("providers", env={"NO_COLOR": "1"})
     assert not any(code in done.out for code in ("\x1b[3", "\x1b[9"))
     assert not LOCAL_KEY.search(done.out)
+
+
+# --- files of credentials -------------------------------------------------------------------------
+
+
+def test_a_credentials_file_of_googles_is_written_beside_the_key_for_its_owner_alone(lmk, key):
+    lmk.env_file.write_text(f"export LLAMAKEY_API_KEY={key}\nexport LLAMAKEY_URL=http://p:1\n")
+    done = lmk("env", "--for", "vertex")
+    assert (done.code, done.err) == (0, "")
+    path = lmk.folder / "llamakey_vertex.json"
+    assert in_bash(done.out)["GOOGLE_APPLICATION_CREDENTIALS"] == str(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    file = json.loads(path.read_text())
+    assert file["token_url"] == "http://p:1/vertex/token"
+    assert file["credential_source"]["file"] == str(path)
+    assert file[file["credential_source"]["format"]["subject_token_field_name"]] == key
+    # another time, in the place of the first
+    assert lmk("env", "--for", "vertex").out == done.out
+    assert [p.name for p in lmk.folder.glob("*.json")] == [path.name]
+
+
+def test_without_a_key_no_credentials_file_is_written(lmk):
+    done = lmk("env", "--for", "vertex")
+    assert done.code == 0 and "GOOGLE_APPLICATION_CREDENTIALS=llamakey_vertex.json" in done.out
+    assert not list(lmk.folder.glob("*.json"))
+
+
+def test_a_command_gets_the_file_too(lmk, key):
+    lmk.env_file.write_text(f"export LLAMAKEY_API_KEY={key}\n")
+    real = {"GOOGLE_APPLICATION_CREDENTIALS": "/real.json", "AWS_SECRET_ACCESS_KEY": "aws-real"}
+    done = lmk("run", "--for", "vertex", "--", "env", env=real)
+    assert f"GOOGLE_APPLICATION_CREDENTIALS={lmk.folder / 'llamakey_vertex.json'}" in done.out
+    assert "real" not in done.out.replace("really", "")
+
+
+def test_a_pair_that_signs_names_the_key(lmk, key):
+    lmk.env_file.write_text(f"export LLAMAKEY_API_KEY={key}\n")
+    environ = in_bash(lmk("env", "--for", "bedrock").out)
+    assert environ["AWS_ACCESS_KEY_ID"] == f"LMK{key.split('-')[2]}"
+    assert environ["AWS_SECRET_ACCESS_KEY"] == environ["AWS_SESSION_TOKEN"] == key
+    assert environ["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] == "http://localhost:8000/bedrock"
+    assert "AWS_ACCESS_KEY_ID" not in lmk("env").out  # only where it is asked for

@@ -6,13 +6,16 @@ import json
 import os
 import re
 import stat
+import time
 from datetime import datetime
 from typing import Any
 
 import pytest
+from google.auth import crypt, jwt
 
-from llamakey_addon import keys
+from llamakey_addon import keyfile, keys
 from llamakey_addon.serve import envfile
+from llamakey_addon.tokens import Tokens
 from tests.cli.command import ANSI, LOCAL_KEY, REAL_KEY
 
 
@@ -305,3 +308,29 @@ def test_umask_does_not_matter(lmk):
     finally:
         os.umask(old)
     assert stat.S_IMODE((lmk.home / "llamakey.db").stat().st_mode) == 0o600
+
+
+def test_a_key_file_of_googles_is_made_with_a_key(lmk):
+    path = lmk.folder / "carol.json"
+    done = lmk("keys", "new", "carol-vertex", "--user", "carol", "--vertex-file", str(path))
+    assert done.code == 0
+    key = done.out.strip()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    file = json.loads(path.read_text())
+    assert file["token_uri"] == "http://localhost:8000/vertex/token"
+    assert file["type"] == "service_account" and "project_id" not in file
+    assert key not in path.read_text() and "give it to carol alone" in done.err
+    secret = lmk.home / "token.secret"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    # what it signs is this key
+    signer = crypt.RSASigner.from_service_account_info(file)
+    now = int(time.time())
+    claims = {"iss": file["client_email"], "aud": "x", "iat": now, "exp": now + 60}
+    token = jwt.encode(signer, claims).decode()
+    assert keyfile.read(token, Tokens(lmk.home), now).key_id == key.split("-")[2]
+
+
+def test_a_key_file_that_cannot_be_written_is_told(lmk):
+    done = lmk("keys", "new", "dave", "--vertex-file", str(lmk.folder / "no" / "where.json"))
+    assert done.code == 1 and "where.json can't be written" in done.err
+    assert LOCAL_KEY.search(done.out)  # the key itself is not lost

@@ -21,7 +21,9 @@ def test_rows() -> None:
         "| [Anthropic](https://docs.anthropic.com/en/api/overview) | `/anthropic` "
         "| `ANTHROPIC_API_KEY` | `ANTHROPIC_BASE_URL`, `ANTHROPIC_API_KEY` |" in table
     )
-    assert "`AZURE_OPENAI_API_KEY`, `AZURE_OPENAI_RESOURCE`" in table
+    entra = "`AZURE_TENANT_ID` + `AZURE_CLIENT_ID` + `AZURE_CLIENT_SECRET`"
+    assert f"| `AZURE_OPENAI_API_KEY` or {entra}, `AZURE_OPENAI_RESOURCE` |" in table
+    assert "or `AWS_ACCESS_KEY_ID` or `AWS_PROFILE`, `AWS_REGION` |" in table
     assert "`OLLAMA_API_KEY` (optional)" in table
     assert "in code: mistralai (python)" in table
     assert "`lmk env --for jina`" in table

@@ -326,8 +326,6 @@ _TRACE = re.compile(
         rf"(?:-[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}})?"
     ).encode()
 )
-LONGEST: Final = len(MARK) + _ID_LENGTH + 1 + _SECRET_LENGTH + _CHECKSUM_LENGTH
-"""Bytes of a local key without a client's prefix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import os
 import re
 import secrets
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,10 @@ LIVES_S: Final = 1800
 _SECRET_BYTES: Final = 32
 _MODULUS_BYTES: Final = 256
 _TOKEN = re.compile(rf"{keys.MARK}([a-z0-9]+)-t([0-9a-f]{{8}})_([0-9A-Za-z_-]{{43}})")
+_TRACE = re.compile(
+    rf"(?P<token>{keys.MARK}(?P<of>[a-z0-9]+)-t(?P<ends>[0-9a-f]{{8}})_[0-9A-Za-z_-]{{43}})"
+    r"|lmk\.(?P<owner>[a-z0-9]+)\.[0-9A-Za-z_-]{342}\.[0-9A-Za-z_-]{43}".encode()
+)
 _KID = re.compile(r"lmk\.([a-z0-9]+)\.([0-9A-Za-z_-]{342})\.([0-9A-Za-z_-]{43})")
 
 
@@ -43,6 +48,25 @@ class Token:
 
     key_id: str
     ends_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a token, or the name of a key file's pair, stands in some text."""
+
+    at: int
+    end: int
+    key_id: str
+    ends_s: float | None
+    """Of a token; a key file has no end of its own."""
+
+
+def traces(data: bytes) -> Iterator[Trace]:
+    """What was derived from local keys, by its form: nothing is proved."""
+    for match in _TRACE.finditer(data):
+        key_id = (match["of"] or match["owner"]).decode("ascii")
+        ends_s = float(int(match["ends"], 16)) if match["token"] else None
+        yield Trace(match.start(), match.end(), key_id, ends_s)
 
 
 class Tokens:

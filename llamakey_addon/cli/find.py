@@ -1,7 +1,8 @@
 """`lmk keys find`: which local keys stand in files, whose they are, and whether they still count.
 
-A whole key is told by its checksum and proved against the store's hash. A masked one, as our own
-log has it, is told by its id. Files of any size are read in pieces; gzip is unpacked.
+A whole key is told by its checksum and proved against the store's hash. What is derived from one (a
+token, a key file) is told by its form, and a masked one, as our own log has it, by its id. Files of
+any size are read in pieces; gzip is unpacked.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-from llamakey_addon import keys
+from llamakey_addon import keys, tokens
 from llamakey_addon.cli.keys import open_keys, print_json, state
 from llamakey_addon.cli.table import Cell, Column, print_table
-from llamakey_addon.keys import Trace
 from llamakey_addon.serve import show as showing
 from llamakey_addon.store import KeyRow
 
@@ -32,7 +32,10 @@ _PLACES: Final = 100
 _GZIP: Final = b"\x1f\x8b"
 _UTF_16: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
-type Form = Literal["whole", "masked"]
+#: More than the longest of what is looked for.
+_LONGEST: Final = 512
+
+type Form = Literal["whole", "token", "key file", "masked"]
 
 _COLUMNS: Final = (
     Column("Where"),
@@ -44,19 +47,29 @@ _COLUMNS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where something of a key stands."""
+
+    at: int
+    end: int
+    id: str
+    form: Form
+    digest: bytes = b""
+    """Of a whole key."""
+    ends_s: float | None = None
+    """Of a token."""
+
+
 @dataclass(slots=True)
 class Found:
-    """A key in a file."""
+    """A key in a file, in one form."""
 
     file: str
-    trace: Trace
-    """Where it stands first."""
+    spot: Spot
+    """The first."""
     lines: list[int] = field(default_factory=list)
     count: int = 0
-
-    @property
-    def form(self) -> Form:
-        return "masked" if self.trace.parsed is None else "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,29 +115,51 @@ def find(files: Sequence[Path], *, as_json: bool, config: Path | None) -> int:
 
 def search(name: str, file: IO[bytes]) -> list[Found]:
     """Keys in a file, each once in each form, in the order in which they stand there."""
-    found: dict[tuple[str, object], Found] = {}
+    found: dict[object, Found] = {}
     line = 1
     rest = b""
     for piece in _text(file):
         last = not piece
         data = rest + piece
         # A key that begins near the end may go on in the next piece.
-        limit = len(data) if last else max(0, len(data) - keys.LONGEST)
+        limit = len(data) if last else max(0, len(data) - _LONGEST)
         counted = 0
-        for trace in keys.traces(data):
-            if trace.at >= limit:
+        for spot in spots(data):
+            if spot.at >= limit:
                 break
-            line += data.count(b"\n", counted, trace.at)
-            counted = trace.at
-            key = (trace.id, None if trace.parsed is None else trace.parsed.digest)
-            each = found.setdefault(key, Found(name, trace))
+            line += data.count(b"\n", counted, spot.at)
+            counted = spot.at
+            key = (spot.id, spot.form, spot.digest, spot.ends_s)
+            each = found.setdefault(key, Found(name, spot))
             each.count += 1
             if len(each.lines) < _PLACES and line not in each.lines[-1:]:
                 each.lines.append(line)
-            limit = max(limit, trace.end)
+            limit = max(limit, spot.end)
         line += data.count(b"\n", counted, limit)
         rest = data[limit:]
     return list(found.values())
+
+
+def spots(data: bytes) -> list[Spot]:
+    """Keys and what is derived from them, in their order."""
+    derived = {
+        each.at: Spot(
+            each.at,
+            each.end,
+            each.key_id,
+            "key file" if each.ends_s is None else "token",
+            ends_s=each.ends_s,
+        )
+        for each in tokens.traces(data)
+    }
+    own = [
+        Spot(each.at, each.end, each.id, "whole", each.parsed.digest)
+        if each.parsed is not None
+        else Spot(each.at, each.end, each.id, "masked")
+        for each in keys.traces(data)
+        if each.at not in derived  # a token begins as a key does
+    ]
+    return sorted([*own, *derived.values()], key=lambda spot: spot.at)
 
 
 def _text(file: IO[bytes]) -> Iterator[bytes]:
@@ -168,15 +203,13 @@ def _open(name: str) -> Iterator[IO[bytes]]:
 
 
 def _known(found: Found, rows: dict[str, KeyRow], now_s: float) -> _Known:
-    row = rows.get(found.trace.id)
-    parsed = found.trace.parsed
-    if row is None:
+    spot = found.spot
+    row = rows.get(spot.id)
+    whole = spot.form == "whole"
+    if row is None or (whole and not hmac.compare_digest(spot.digest, row.digest)):
         return _Known(None, False, "unknown")
-    if parsed is None:
-        return _Known(row, False, state(row, now_s))
-    if not hmac.compare_digest(parsed.digest, row.digest):
-        return _Known(None, False, "unknown")
-    return _Known(row, row.ended(now_s) is None, state(row, now_s))
+    valid = row.ended(now_s) is None and spot.form != "masked"
+    return _Known(row, valid and (spot.ends_s is None or spot.ends_s > now_s), state(row, now_s))
 
 
 def _cells(found: Found, known: _Known) -> list[Cell]:
@@ -185,8 +218,8 @@ def _cells(found: Found, known: _Known) -> list[Cell]:
     name, user = ("-", "-") if known.row is None else (known.row.name, known.row.user)
     return [
         Cell(f"{found.file}:{found.lines[0]}{more}", style),
-        Cell(f"{keys.MARK}{found.trace.id}", style),
-        Cell(found.form, style),
+        Cell(f"{keys.MARK}{found.spot.id}", style),
+        Cell(found.spot.form, style),
         Cell(name, style),
         Cell(user, style),
         Cell(known.state, style),
@@ -199,8 +232,8 @@ def _record(found: Found, known: _Known) -> dict[str, Any]:
         "file": found.file,
         "lines": found.lines,
         "count": found.count,
-        "id": found.trace.id,
-        "form": found.form,
+        "id": found.spot.id,
+        "form": found.spot.form,
         "name": row and row.name,
         "user": row and row.user,
         "valid": known.valid,

@@ -7,11 +7,13 @@ import io
 import json
 import random
 import subprocess
+import time
 
 import pytest
 
 from llamakey_addon import keys
 from llamakey_addon.cli.find import _PIECE_BYTES, search
+from llamakey_addon.tokens import Tokens
 from tests.cli.command import LMK
 
 
@@ -87,6 +89,28 @@ def test_a_forged_key_of_a_known_id_is_not_the_known_one(lmk, made):
     assert (found["state"], found["name"], found["form"]) == ("unknown", None, "whole")
 
 
+def test_what_is_derived_from_a_key_is_found_too(lmk, made):
+    tokens = Tokens(lmk.home)
+    key_id, other = made["living"][7:17], made["revoked"][7:17]
+    now_s = time.time()
+    (lmk.folder / "file").write_text(
+        f"{tokens.issue(key_id, 'vertex', now_s)}\n"
+        f"{tokens.issue(key_id, 'vertex', now_s - 7200)}\n"
+        f'{{"private_key_id": "{tokens.name_pair(key_id, 2**2047 + 1)}"}}\n'
+        f"{tokens.name_pair(other, 2**2047 + 1)}\n"
+    )
+    done = lmk.here("keys", "find", "file", "--json")
+    assert done.code == 1
+    assert [
+        (each["form"], each["name"], each["valid"], each["lines"]) for each in json.loads(done.out)
+    ] == [
+        ("token", "living", True, [1]),
+        ("token", "living", False, [2]),
+        ("key file", "living", True, [3]),
+        ("key file", "revoked", False, [4]),
+    ]
+
+
 def test_standard_input_by_a_pipe(lmk, made):
     done = lmk("keys", "find", "-", stdin=f"a\nb {made['living']}\n")
     assert done.code == 1
@@ -129,16 +153,16 @@ def test_keys_are_found_wherever_a_piece_ends(seed):
     data = bytearray()
     while len(data) < 2 * _PIECE_BYTES + 300:
         border = -len(data) % _PIECE_BYTES
-        if border > 200:
-            data += (b"." * 99 + b"\n") * (chance.randrange(border - 150, border) // 100)
+        if border > 800:
+            data += (b"." * 99 + b"\n") * (chance.randrange(border - 700, border) // 100)
         data += chance.choice((b"\n", b" ", b"")) + chance.choice(texts)
         data += b"\n" * chance.randrange(3)
-    found = {each.trace.id: each for each in search("x", io.BytesIO(data))}
+    found = {each.spot.id: each for each in search("x", io.BytesIO(data))}
     for text in texts:
         each = found.pop(text.decode()[7:17], None)
         assert (each.count if each else 0) == data.count(text)
         if each:
-            assert each.form == "whole"
+            assert each.spot.form == "whole"
             assert each.lines[0] == data[: data.index(text)].count(b"\n") + 1
     assert found == {}
 

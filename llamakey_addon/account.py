@@ -1,12 +1,63 @@
-"""What a request came to: from its grant and the usage that the road saw, to its receipt."""
+"""What a request came to: from its grant and what the road saw, to its row and its receipt."""
 
 from __future__ import annotations
 
-from llamakey_addon.journey import Ask, Call, Provider, Receipt, Usage, Visit
+from llamakey_addon.journey import (
+    NO_COUNTS,
+    Ask,
+    Counts,
+    Grant,
+    Metered,
+    Provider,
+    Quality,
+    Receipt,
+    Usage,
+    Visit,
+)
+from llamakey_addon.prices import Bill
+from llamakey_addon.store.ledger import Closing
+
+NOTHING = Bill(0, "none")
 
 
-def served(call: Call, usage: Usage) -> Receipt:
-    """The receipt of a request that went to its provider."""
+def used(grant: Grant, usage: Usage) -> Metered:
+    """What is to be booked.
+
+    A provider that was sent a request and has not answered may have been at work on it: what went
+    in is counted. What it refused, or never got, costs nothing.
+    """
+    if usage.metered is not None:
+        return usage.metered
+    reserved = grant.hold.opening
+    if usage.sent and reserved.input_tokens:
+        return Metered({"input_tokens": reserved.input_tokens})
+    return Metered(exact=True)
+
+
+def closing(usage: Usage, metered: Metered, bill: Bill, *, uncounted: bool) -> Closing:
+    """What comes into the row.
+
+    Arguments:
+        uncounted: something may have been used, and it can't be told what.
+    """
+    quality: Quality = "unpriced" if uncounted else bill.quality
+    return Closing(
+        status=usage.status,
+        end=usage.end,
+        quality=quality,
+        counts=metered.counts,
+        cost_nusd=bill.cost_nusd,
+        served=metered.model,
+        job=metered.job,
+        priced=bill.table_date or bill.source,
+        first_byte_ms=None if usage.first_byte_s is None else round(usage.first_byte_s * 1000, 3),
+        total_ms=round(usage.total_s * 1000, 3),
+    )
+
+
+def served(grant: Grant, usage: Usage, row: Closing) -> Receipt:
+    """The receipt of a request that was let through."""
+    call = grant.call
     provider = call.visit.route.provider
     return _receipt(
         call.visit.ask,
@@ -18,6 +69,10 @@ def served(call: Call, usage: Usage) -> Receipt:
         total_s=usage.total_s,
         end=usage.end,
         note=_note(provider, usage),
+        tag=grant.hold.opening.facts.tag,
+        counts=row.counts,
+        cost_nusd=row.cost_nusd,
+        quality=row.quality,
     )
 
 
@@ -32,8 +87,13 @@ def unserved(
     denied: str = "",
     setting: str = "",
     bytes_up: int = 0,
+    row: Closing | None = None,
 ) -> Receipt:
-    """The receipt of a request that the proxy answered itself, or that never got so far."""
+    """The receipt of a request that the proxy answered itself, or that never got so far.
+
+    Arguments:
+        row: of one that was let through all the same.
+    """
     usage = Usage(status, bytes_up, 0, None, total_s, end)
     return _receipt(
         ask,
@@ -46,6 +106,9 @@ def unserved(
         end=end,
         denied=denied,
         note=f"stopped by {setting}" if setting else "",
+        counts=NO_COUNTS if row is None else row.counts,
+        cost_nusd=0 if row is None else row.cost_nusd,
+        quality="none" if row is None else row.quality,
     )
 
 
@@ -61,6 +124,10 @@ def _receipt(
     end: str,
     denied: str = "",
     note: str = "",
+    tag: str = "",
+    counts: Counts = NO_COUNTS,
+    cost_nusd: int = 0,
+    quality: Quality = "none",
 ) -> Receipt:
     route = None if visit is None else visit.route
     endpoint = None if route is None else route.endpoint
@@ -83,11 +150,18 @@ def _receipt(
         end=end,
         denied=denied,
         note=note,
+        team="" if visit is None else visit.user.policy.team,
+        tag=tag,
+        counts=counts,
+        cost_nusd=cost_nusd,
+        quality=quality,
     )
 
 
 def _note(provider: Provider, usage: Usage) -> str:
     """What the owner should know beside the figures."""
+    if usage.note:
+        return usage.note
     if usage.status in (401, 403) and provider.secret is not None:
         return f"{provider.entry.name} refused the real key (from {provider.secret.source})"
     if usage.status in (401, 403) and provider.recipe is not None:

@@ -46,11 +46,11 @@ def who(
     try:
         row = _key(ask, provider, store, settings, tokens)
     except StoreError as error:
-        raise NotReady(
-            "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "
-            "owner.",
-            detail=str(error),
-        ) from error
+        raise _no_lookup(error) from error
+    return _user(row, settings)
+
+
+def _user(row: KeyRow, settings: Settings) -> User:
     try:
         scope = settings.scope(row.scope, row.id) if row.scope else None
     except ConfigError as error:
@@ -68,17 +68,43 @@ def who(
     )
 
 
+def anyone(ask: Ask, store: Store, settings: Settings) -> User:
+    """The owner of the local key that came with a request to nobody but the proxy, in whichever
+    slot any provider's SDK puts its key. Raises as `who`."""
+    texts = {match for text in _everywhere(ask, settings) for match in _CANDIDATE.findall(text)}
+    if len(texts) != 1:
+        raise Unauthenticated(
+            "Two different LlamaKey keys came with this request. Send one of them."
+            if texts
+            else "No LlamaKey key came with this request. Send yours as "
+            "`Authorization: Bearer <key>`."
+        )
+    parsed = keys.parse(texts.pop())
+    if parsed is None:
+        raise _mistyped()
+    try:
+        row = _verified(parsed, store, None)
+    except StoreError as error:
+        raise _no_lookup(error) from error
+    _check_place(row, ask)
+    return _user(row, settings)
+
+
 def still(visit: Visit, store: Store) -> None:
     """Raise Unauthenticated when the key has ceased to be valid since: while the body came, while
     a hook was held, while the answer streams."""
     try:
         _named(visit.user.key_id, store, visit.route.provider)
     except StoreError as error:
-        raise NotReady(
-            "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "
-            "owner.",
-            detail=str(error),
-        ) from error
+        raise _no_lookup(error) from error
+
+
+def _no_lookup(error: StoreError) -> NotReady:
+    return NotReady(
+        "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "
+        "owner.",
+        detail=str(error),
+    )
 
 
 def is_valid(key_id: str, store: Store) -> bool:
@@ -97,6 +123,12 @@ def _key(
         # From where it came was judged when it was first sent.
         return _named(ask.as_key, store, provider)
     row = _shown_by(ask, provider, store, settings, tokens)
+    _check_place(row, ask)
+    return row
+
+
+def _check_place(row: KeyRow, ask: Ask) -> None:
+    """Raise where a key may not be used from the client's address."""
     if row.networks and not forwarded.is_within(ask.peer, _networks(row.networks)):
         raise Unauthenticated(
             f"The key {keys.MARK}{row.id}-… may not be used from {ask.peer}. Call from where it is "
@@ -104,7 +136,6 @@ def _key(
             "(`lmk keys new NAME --from …`).",
             detail=f"key {row.id} ({row.name}) is for {', '.join(row.networks)} alone",
         )
-    return row
 
 
 def _shown_by(
@@ -135,14 +166,18 @@ def _shown_by(
     # Of one key there may be two forms, with and without the client's own prefix.
     parsed = {found for text in texts if (found := keys.parse(text)) is not None}
     if len(parsed) != 1:
-        raise Unauthenticated(
-            "The LlamaKey key in this request is cut or mistyped: its checksum is wrong. "
-            f"Copy it again, or `source {_ENV_FILE}`."
-        )
+        raise _mistyped()
     sent = parsed.pop()
     if known is not None:
         known.keep("key", settings, sent)
     return _verified(sent, store, provider)
+
+
+def _mistyped() -> Unauthenticated:
+    return Unauthenticated(
+        "The LlamaKey key in this request is cut or mistyped: its checksum is wrong. "
+        f"Copy it again, or `source {_ENV_FILE}`."
+    )
 
 
 def by_text(text: str, provider: Provider, store: Store) -> KeyRow:
@@ -193,7 +228,7 @@ def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(map(ip_network, texts))
 
 
-def _verified(key: Parsed, store: Store, provider: Provider) -> KeyRow:
+def _verified(key: Parsed, store: Store, provider: Provider | None) -> KeyRow:
     row = store.key(key.id)
     same = hmac.compare_digest(key.digest, row.digest if row is not None else _NO_DIGEST)
     if row is None or not same:
@@ -217,7 +252,7 @@ def _named(key_id: str, store: Store, provider: Provider) -> KeyRow:
     return _living(row, provider)
 
 
-def _living(row: KeyRow, provider: Provider) -> KeyRow:
+def _living(row: KeyRow, provider: Provider | None) -> KeyRow:
     ended = row.ended(time.time())
     if ended is None:
         return row
@@ -346,8 +381,10 @@ def _shown(slot: Slot) -> str:
     return f"{slot.header}: {slot.scheme} <key>" if slot.scheme else f"{slot.header}: <key>"
 
 
-def _variable(provider: Provider) -> str:
+def _variable(provider: Provider | None) -> str:
     """The client's variable for this provider's key, or what stands for it."""
+    if provider is None:
+        return "the client's variable"
     for client in provider.entry.clients:
         for name, value in client.env.items():
             if "{key}" in value:

@@ -46,14 +46,14 @@ FIELDS: Final[dict[Group, str]] = {
 class Bound:
     """A cap, and which counter of it a request falls under."""
 
-    __slots__ = ("_any", "_scope", "cap")
+    __slots__ = ("_any", "cap", "name")
 
     def __init__(self, cap: Cap) -> None:
         self.cap = cap
         of = cap.of
         filters = [of.providers, of.methods, of.paths, of.models, cap.tags]
         self._any = not any(filters)
-        self._scope = json.dumps(
+        self.name = json.dumps(
             [
                 cap.unit,
                 cap.window,
@@ -63,6 +63,7 @@ class Bound:
             ensure_ascii=False,
             separators=(",", ":"),
         )
+        """Of its counters; with the values of what is counted apart it is a scope."""
 
     def fits(self, facts: Facts) -> bool:
         """Whether the cap counts such a request, of whomever it is."""
@@ -93,9 +94,9 @@ class Bound:
     def scope(self, facts: Facts) -> str:
         """The name of the counter that such a request falls under."""
         if not self.cap.each:
-            return self._scope
+            return self.name
         values = [self.value(group, facts) for group in self.cap.each]
-        return self._scope + json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        return self.name + json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod
     def value(group: Group, facts: Facts) -> str:

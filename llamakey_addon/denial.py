@@ -7,12 +7,17 @@ setting of the owner's decided it, whom to ask, and the request id under which t
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from llamakey_addon.cutting import Stream
+from llamakey_addon.errors import TooMany
 from llamakey_addon.journey import Answer
 
 if TYPE_CHECKING:
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from llamakey_addon.errors import Denied
     from llamakey_addon.journey import Provider
 
-__all__ = ["answer"]
+__all__ = ["answer", "event"]
 
 #: For requests of no provider's: an unknown prefix, a head that cannot be read.
 _NOBODYS = "plain"
@@ -43,17 +48,7 @@ def answer(
     """
     usual = provider.entry.envelope if provider is not None else _NOBODYS
     envelope = envelopes[denied.envelope or usual]
-    fill = _Fill(
-        message=_message(denied, contact, request_id),
-        code=denied.code,
-        type=_type(envelope, denied.status),
-        status=denied.status,
-        id=request_id,
-    )
-    if isinstance(envelope.body, str):
-        body = fill.text(envelope.body)
-    else:
-        body = json.dumps(fill.value(envelope.body), separators=(",", ":"))
+    body = _body(denied, envelope, request_id, contact)
     return Answer(
         status=denied.status,
         reason=_reason(denied.status),
@@ -63,6 +58,36 @@ def answer(
         ),
         body=body.encode(),
     )
+
+
+def event(
+    denied: Denied,
+    provider: Provider,
+    stream: Stream,
+    request_id: str,
+    contact: str,
+    envelopes: Mapping[str, Envelope],
+) -> bytes:
+    """The same within a stream that is ended by it: an event, or a line."""
+    envelope = envelopes[provider.entry.envelope]
+    body = _body(denied, envelope, request_id, contact)
+    if stream == "ndjson":
+        return f"{body}\n".encode()
+    name = f"event: {envelope.stream_event}\n" if envelope.stream_event else ""
+    return f"{name}data: {body}\n\n".encode()
+
+
+def _body(denied: Denied, envelope: Envelope, request_id: str, contact: str) -> str:
+    fill = _Fill(
+        message=_message(denied, contact, request_id),
+        code=denied.code,
+        type=_type(envelope, denied.status),
+        status=denied.status,
+        id=request_id,
+    )
+    if isinstance(envelope.body, str):
+        return fill.text(envelope.body)
+    return json.dumps(fill.value(envelope.body), separators=(",", ":"))
 
 
 def _headers(denied: Denied, envelope: Envelope, request_id: str) -> list[tuple[str, str]]:
@@ -78,7 +103,39 @@ def _headers(denied: Denied, envelope: Envelope, request_id: str) -> list[tuple[
     if denied.status == HTTPStatus.UNAUTHORIZED:
         headers.append(("www-authenticate", 'Bearer realm="LlamaKey"'))
     headers += denied.headers
+    if isinstance(denied, TooMany):
+        headers += _limit(denied, envelope)
     return headers
+
+
+def _limit(denied: TooMany, envelope: Envelope) -> list[tuple[str, str]]:
+    """What SDKs and agents read of a limit: when to try again, to the millisecond, and where the
+    limit stands."""
+    wait_s = max(0.0, denied.retry_after_s)
+    headers = [("retry-after-ms", str(max(1, math.ceil(wait_s * 1000))))]
+    if (rate := denied.rate) is not None:
+        words = {
+            "{unit}": rate.unit,
+            "{limit}": str(rate.limit),
+            "{remaining}": str(rate.remaining),
+            "{reset}": _duration(rate.reset_s),
+            "{reset_at}": datetime.fromtimestamp(
+                math.ceil(time.time() + rate.reset_s), UTC
+            ).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        for name, value in envelope.limits.items():
+            headers.append((name.replace("{unit}", rate.unit), words[value]))
+    return headers
+
+
+def _duration(seconds: float) -> str:
+    """As OpenAI writes it: `1.5s`, `6m0s`, `2h0m0s`."""
+    hours, rest = divmod(math.ceil(seconds * 1000), 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    text = f"{rest / 1000:g}s"
+    if minutes or hours:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text
 
 
 def _message(denied: Denied, contact: str, request_id: str) -> str:

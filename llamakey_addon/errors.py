@@ -6,6 +6,8 @@
         ├── BadRequest        400  the bytes are ambiguous, malformed or forbidden by the protocol
         ├── Unauthenticated   401  no local key, an unknown one, or two that differ
         ├── Forbidden         403  a rule of the owner's stands against it
+        │   ├── Spent         403  a budget is used up until it renews
+        │   └── Unpriced      403  a budget holds, and nobody knows what the model costs
         ├── UnknownRoute      404  no provider has this prefix
         ├── Absent            404  what somebody else made under the account
         ├── MethodRefused     405  a method that no API uses (TRACE, CONNECT)
@@ -19,6 +21,7 @@
         ├── UpstreamFault     502  the provider's address, certificate or answer is bad
         ├── NotReady          503  no real key, or not in service
         │   ├── NoCredential  503  the real credential could not be made; perhaps passing
+        │   ├── NoLedger      503  passing: what is sent could not be booked
         │   └── Draining      503  passing: the proxy is being restarted
         └── UpstreamTimeout   504  the provider did not answer in time
 
@@ -27,6 +30,7 @@ Every message says what to do next. Nothing in a message may come from a real ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -108,6 +112,22 @@ class Forbidden(Denied):
     code = "permission_denied"
 
 
+class Spent(Forbidden):
+    """Trying again is of no use before `renews_s`, UTC seconds; None: it never renews."""
+
+    code = "budget_spent"
+
+    def __init__(
+        self, message: str, *, setting: str, renews_s: int | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(message, setting=setting, detail=detail)
+        self.renews_s = renews_s
+
+
+class Unpriced(Forbidden):
+    code = "unpriced_model"
+
+
 class UnknownRoute(Denied):
     status = 404
     code = "unknown_route"
@@ -143,22 +163,44 @@ class HeadTooLarge(Denied):
     code = "headers_too_large"
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A limit as providers tell of theirs in headers."""
+
+    unit: str
+    """`requests` or `tokens`."""
+    limit: int
+    remaining: int
+    reset_s: float
+
+
 class TooMany(Denied):
-    """Too many at once; passes after `retry_after_s` seconds."""
+    """Too many at once; passes after `retry_after_s` seconds.
+
+    Arguments:
+        rate: the limit, where it is one that providers have headers for.
+    """
 
     status = 429
     code = "rate_limit_exceeded"
     passing = True
 
     def __init__(
-        self, message: str, *, retry_after_s: int = 1, setting: str = "", detail: str = ""
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1,
+        rate: Rate | None = None,
+        setting: str = "",
+        detail: str = "",
     ) -> None:
         super().__init__(message, setting=setting, detail=detail)
         self.retry_after_s = retry_after_s
+        self.rate = rate
 
     @property
     def headers(self) -> Iterable[tuple[str, str]]:
-        return (("Retry-After", str(self.retry_after_s)),)
+        return (("Retry-After", str(max(1, math.ceil(self.retry_after_s)))),)
 
 
 class Broken(Denied):
@@ -232,6 +274,24 @@ class Draining(NotReady):
     @property
     def headers(self) -> Iterable[tuple[str, str]]:
         return (("Retry-After", "1"),)
+
+
+class NoLedger(NotReady):
+    """Nothing is sent that can't be booked."""
+
+    code = "ledger_unavailable"
+    passing = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            "The proxy can't write its ledger at the moment, so it sends nothing. Try again soon; "
+            "if it stays so, tell its owner: the log says why.",
+            detail=detail,
+        )
+
+    @property
+    def headers(self) -> Iterable[tuple[str, str]]:
+        return (("Retry-After", "5"),)
 
 
 class UpstreamTimeout(Denied):

@@ -6,9 +6,13 @@ import os
 from typing import Final
 
 from llamakey_addon import framing, http1
+from llamakey_addon.cutting import Seam
+from llamakey_addon.errors import Denied
 from llamakey_addon.filters import Chain
 from llamakey_addon.journey import Ask, Errand, Grant, Headers, Seal, Visit
 from llamakey_addon.mask import Mask, NoMask
+from llamakey_addon.meter import Meter
+from llamakey_addon.meter.sockets import SocketMeter
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Link, Look
 
@@ -44,6 +48,7 @@ class Exchange:
         "chunked_out",
         "close_after",
         "content",
+        "cutting",
         "down",
         "ends_with_connection",
         "errand",
@@ -52,12 +57,15 @@ class Exchange:
         "head",
         "head_bytes",
         "link",
+        "listener",
         "look",
         "mask",
+        "meter",
         "parts",
         "relay",
         "resent",
         "seal",
+        "seam",
         "sent_s",
         "spelled",
         "started_s",
@@ -95,6 +103,13 @@ class Exchange:
         self.chain: Chain | None = None
         self.begun = False
         """Something of the answer has gone out."""
+        self.meter: Meter | None = None
+        self.listener: SocketMeter | None = None
+        """One of them from the answer's head on."""
+        self.seam: Seam | None = None
+        """Of a stream that is ended where a budget is used up."""
+        self.cutting: Denied | None = None
+        """Why it is to be ended, at the next place that allows it."""
         self.chunked_out = False
         self.close_after = not head.keep_alive
         self.ends_with_connection = False

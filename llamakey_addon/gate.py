@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from llamakey_addon import (
     account,
+    admit,
     authenticate,
     authorize,
     catalogue,
@@ -27,21 +28,37 @@ from llamakey_addon import (
     handshake,
     http1,
     isolation,
+    me,
     route,
     signature,
     signin,
 )
+from llamakey_addon.caps import Bound
 from llamakey_addon.config import Limits, Settings
 from llamakey_addon.config.words import folded
 from llamakey_addon.credentials import Placed
 from llamakey_addon.credentials.vault import Vault
-from llamakey_addon.errors import Broken, Denied, Draining, NotCarried, NotReady
+from llamakey_addon.cutting import Stream
+from llamakey_addon.errors import (
+    BodyTooLarge,
+    Broken,
+    Denied,
+    Draining,
+    MethodRefused,
+    NoLedger,
+    NotCarried,
+    NotReady,
+)
+from llamakey_addon.estimate import Estimates
+from llamakey_addon.filters import MakeFilter
 from llamakey_addon.forwarded import client_address
 from llamakey_addon.isolation import Whose
 from llamakey_addon.journey import (
+    NO_COUNTS,
     Answer,
     Ask,
     Body,
+    Counts,
     Errand,
     Grant,
     Headers,
@@ -55,10 +72,15 @@ from llamakey_addon.journey import (
 )
 from llamakey_addon.keys import redact
 from llamakey_addon.mask import forms_of, mask_all
+from llamakey_addon.meter import Asked
+from llamakey_addon.meter.include_usage import strip_for, with_usage
+from llamakey_addon.prices import Prices
 from llamakey_addon.store import Store, StoreError
+from llamakey_addon.store.ledger import Alert, Closing
 from llamakey_addon.tokens import Tokens
 
 HEALTH_PATH = "/_llamakey/health"
+ME_PATH = "/_llamakey/me"
 ERRAND_BYTES: Final = signin.BODY_BYTES
 """Of the body of a call that the proxy answers itself."""
 
@@ -79,6 +101,10 @@ class Gate:
         self._store = store
         self.vault = vault
         self._journal = journal
+        self._ledger = store.ledger
+        self._ledger.warn = self._warn
+        self._estimates = Estimates(self._ledger)
+        self._unwritten = False
         self._envelopes = catalogue.load().envelopes
         self._tokens = Tokens(settings.data_folder)
         self._seen = signature.Seen()
@@ -94,6 +120,9 @@ class Gate:
         self.settings = settings
         if self.vault is not None:
             self.vault.keep(p.recipe for p in settings.providers.values() if p.recipe is not None)
+        self.prices = Prices(settings.prices)
+        self._admission = admit.Admission(settings, self._ledger, self.prices, self._estimates)
+        self._strip = settings.strip_headers | {admit.normal(settings.metering.tag_header.encode())}
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
 
@@ -114,6 +143,8 @@ class Gate:
         settings = self.settings
         if signin.is_metadata(ask):
             return signin.metadata(ask, settings.providers)
+        if ask.target.partition("?")[0] == ME_PATH:
+            return self._me(ask)
         known = ask.known
         way: Route | None = None if known is None else known.recall("route", settings)
         if way is None:
@@ -129,6 +160,7 @@ class Gate:
         endpoint = way.endpoint
         recipe = way.provider.recipe
         claim = self._claim(ask, way.provider)
+        body_bytes, body_setting = self._body_bound(user)
         visit = Visit(
             ask=ask,
             route=way,
@@ -136,9 +168,13 @@ class Gate:
             body_wanted=False,
             body_signed=claim is not None or (recipe is not None and recipe.signs_body),
             claim=claim,
+            body_bytes=body_bytes,
+            body_setting=body_setting,
         )
-        wanted = authorize.wants_body(visit, counted=self._counts(user)) or isolation.wants_body(
-            visit, active=self._is_shared(ask.time_s)
+        wanted = (
+            authorize.wants_body(visit, counted=self._counts(user))
+            or isolation.wants_body(visit, active=self._is_shared(ask.time_s))
+            or self._admission.reads(visit)
         )
         visit = replace(visit, body_wanted=wanted)
         try:
@@ -156,6 +192,8 @@ class Gate:
                 )
             if ask.websocket:
                 visit = replace(visit, upgrade=handshake.read(ask, way.provider.entry))
+            if ask.body_length is not None and ask.body_length > body_bytes:
+                raise too_large(visit)
         except Denied as denied:
             denied.visit = visit
             raise
@@ -192,7 +230,7 @@ class Gate:
         whose = self._whose(visit)
         isolation.judge(visit, body, whose, json_body_bytes=limit)
         shown = authorize.answer_filter(visit, limit_bytes=limit)
-        makers = (
+        makers: tuple[MakeFilter, ...] = (
             *(() if shown is None else (shown,)),
             *isolation.answer_filters(visit, body, whose, limit_bytes=limit),
         )
@@ -201,19 +239,31 @@ class Gate:
         if upstream is None:
             raise NotReady(f"{provider.entry.name} has no upstream on this proxy.")
         headers = http1.upstream_headers(
-            visit.ask.headers,
-            strip=self.settings.strip_headers,
-            authority=upstream.authority,
+            visit.ask.headers, strip=self._strip, authority=upstream.authority
         )
+        seal = _seal(provider)
+        asked = Asked.of(call, body)
+        content = self._usage_wish(visit, body)
+        if content is not None:
+            makers = (strip_for, *makers)
+        if makers or self._admission.may_cut(visit):
+            headers = filters.unconditional(headers)
+        # Last: from here on it is reserved, and the grant is who remembers that.
+        hold = self._admission.admit(call, asked, time.time())
         return Grant(
             call=call,
             upstream=upstream,
             method=visit.ask.method,
             target=visit.route.target,
-            headers=filters.unconditional(headers) if makers else headers,
+            headers=headers,
             filters=makers,
-            seal=_seal(provider),
+            seal=seal,
             recipe=provider.recipe,
+            hold=hold,
+            asked=asked,
+            content=content,
+            watched=self._admission.watches(hold),
+            told=self._admission.told(hold),
             upgrade=visit.upgrade,
         )
 
@@ -231,9 +281,17 @@ class Gate:
             grant, call=authorize.judge(grant.visit, Body(content), json_body_bytes=limit)
         )
 
+    def grow(self, grant: Grant, counts: Counts) -> None:
+        """Reserve more for an answer that has used this much until now.
+
+        Raises:
+            Spent: a hard budget has no more; the answer is to be ended.
+        """
+        self._admission.grow(grant, counts)
+
     def settle(self, grant: Grant, usage: Usage) -> Receipt:
         """Book what a sent request came to."""
-        receipt = account.served(grant.call, usage)
+        receipt = account.served(grant, usage, self._close(grant, usage))
         self._book(receipt)
         return receipt
 
@@ -249,33 +307,45 @@ class Gate:
         ask: Ask,
         visit: Visit | None,
         denied: Denied,
-        *,
-        total_s: float,
+        usage: Usage,
         grant: Grant | None = None,
-        up: int = 0,
     ) -> Answer:
-        """The denial as an answer in the provider's envelope, and its line in the log."""
+        """The denial as an answer in the provider's envelope, and its line in the log.
+
+        Arguments:
+            usage: what the road has seen until now.
+            grant: where the request was let through before.
+        """
         visit = visit or denied.visit
         provider = self._provider_of(ask, visit)
         answer = denial.answer(denied, provider, ask.id, self.settings.contact, self._envelopes)
+        row = None
         if grant is not None:
             visit = grant.visit
+            row = self._close(grant, replace(usage, status=answer.status, end=denied.code))
         self._book(
             account.unserved(
                 ask,
                 visit,
                 provider,
                 status=answer.status,
-                total_s=total_s,
+                total_s=usage.total_s,
                 end="denied",
                 denied=denied.code,
                 setting=denied.setting,
-                bytes_up=up,
+                bytes_up=usage.bytes_up,
+                row=row,
             )
         )
         if denied.detail:
             self._journal.note(f"{ask.id}: {self.scrub(denied.detail)}")
         return answer
+
+    def last_word(self, grant: Grant, denied: Denied, stream: Stream) -> bytes:
+        """The denial as a stream's last event, for an answer that has begun."""
+        ask, provider = grant.visit.ask, grant.visit.route.provider
+        contact = self.settings.contact
+        return denial.event(denied, provider, stream, ask.id, contact, self._envelopes)
 
     def cut_off(self, ask: Ask, denied: Denied) -> None:
         """Say in the log why a WebSocket that was open is ended. It is booked by `settle`."""
@@ -345,9 +415,21 @@ class Gate:
         except Exception:  # noqa: S110  the log itself is broken, and has said so
             pass
 
-    def salvage(self, error: BaseException, ask: Ask, visit: Visit | None, usage: Usage) -> None:
+    def salvage(
+        self,
+        error: BaseException,
+        ask: Ask,
+        visit: Visit | None,
+        usage: Usage,
+        grant: Grant | None = None,
+    ) -> None:
         """Book a request after its booking failed: it may have reached the provider."""
         self.alarm(error)
+        if grant is not None:
+            try:
+                self._ledger.settle_as_held(grant.hold, usage.end, usage.status)
+            except Exception as worse:
+                self.alarm(worse)
         receipt = account.unserved(
             ask,
             visit,
@@ -359,6 +441,79 @@ class Gate:
             bytes_up=usage.bytes_up,
         )
         self._book(receipt)
+
+    # ── the ledger ────────────────────────────────────────────────────────────────────────────
+
+    def flush(self) -> bool:
+        """Commit rows that were closed; whether that went well. Where not, they wait."""
+        try:
+            self._ledger.flush()
+        except StoreError as error:
+            self._say_unwritten(error)
+            return False
+        if self._unwritten:
+            self._unwritten = False
+            self._journal.note("The ledger is written again.")
+        return True
+
+    def recover(self) -> None:
+        """Close rows that killed processes have left open."""
+        try:
+            closed = self._ledger.recover()
+        except StoreError as error:
+            self._say_unwritten(error)
+            return
+        if closed:
+            self._journal.note(
+                f"A proxy was killed while {closed} of its requests ran: they are in the ledger "
+                "as estimated."
+            )
+
+    def _close(self, grant: Grant, usage: Usage) -> Closing:
+        """Put the truth into a request's row, and learn from it."""
+        call, hold = grant.call, grant.hold
+        entry = call.visit.route.provider.entry
+        metered = account.used(grant, usage)
+        if metered.job and metered.counts and self._is_booked(entry.id, metered.job):
+            metered = replace(metered, counts=NO_COUNTS, job="")
+        bill = self.prices.bill(entry, call.model, metered, hold.opening.time_s)
+        row = account.closing(
+            usage, metered, bill, uncounted=usage.sent and self._admission.is_uncounted(call)
+        )
+        claims = None
+        if hold.epoch != self._ledger.epoch:
+            claims = self._admission.claims(hold, call.visit.user)
+        try:
+            self._ledger.settle(hold, row, claims)
+        except StoreError as error:
+            self._say_unwritten(error)
+        self._estimates.learn(call, grant.asked, metered, row.cost_nusd)
+        return row
+
+    def _is_booked(self, provider: str, job: str) -> bool:
+        try:
+            return self._ledger.booked(provider, job)
+        except StoreError:
+            return False  # looked at once more when it is written
+
+    def _say_unwritten(self, error: StoreError) -> None:
+        """Once, until it is well again."""
+        if not self._unwritten:
+            self._unwritten = True
+            self._journal.note(
+                f"{error} No new request is sent until then; what runs goes on, and is booked when "
+                "that is possible."
+            )
+
+    def _warn(self, alert: Alert) -> None:
+        money, cap = self.settings.money, alert.cap
+        per = "in all" if cap.window == "total" else f"a {cap.window}"
+        who = admit.whose_cap(cap, cap.subject[1])
+        apart = alert.scope.removeprefix(Bound(cap).name)
+        self._journal.note(
+            f"{cap.setting}: {money.shown(alert.settled)} of {money.shown(cap.most)} {per} are "
+            f"spent ({alert.percent} %) by {who}{' ' if apart else ''}{apart}"
+        )
 
     # ── inner ─────────────────────────────────────────────────────────────────────────────────
 
@@ -399,11 +554,40 @@ class Gate:
         scoped = user.scope is not None and user.scope.caps
         return bool(self.settings.everybody or user.policy.caps or scoped)
 
+    def _usage_wish(self, visit: Visit, body: Body) -> bytes | None:
+        """The body, with the wish that a stream say what it used, where that is wanted and the
+        client has not asked; None leaves it as it is."""
+        if body.content is None or not self._admission.is_counted(visit.user):
+            return None
+        if any(name.lower() == b"content-encoding" for name, _ in visit.ask.headers):
+            return None
+        return with_usage(visit.route.endpoint, visit.route.query, body.content)
+
+    def _body_bound(self, user: User) -> tuple[int, str]:
+        """How large a body may be, and by which setting."""
+        bounds = [(self.limits.body_bytes, "limits.body_bytes")]
+        for policy in (user.policy, user.scope):
+            if policy is not None and policy.body_bytes is not None:
+                bounds.append((policy.body_bytes, policy.body_setting))
+        return min(bounds)
+
     def _book(self, receipt: Receipt) -> None:
         try:
             self._journal.write(receipt)
         except Exception as error:
             self.alarm(error)
+
+    def _me(self, ask: Ask) -> Answer:
+        """What the key that asks may do, and what is left of it."""
+        if ask.method not in ("GET", "HEAD"):
+            raise MethodRefused("Ask with GET.")
+        user = authenticate.anyone(ask, self._store, self.settings)
+        now_s = time.time()
+        try:
+            caps = self._admission.standings(user, self._admission.tag(ask.headers), now_s)
+        except StoreError as error:
+            raise NoLedger(str(error)) from error
+        return me.answer(user, caps, self.settings.money, now_s)
 
     def _health(self) -> Answer:
         state = b"draining" if self.draining or self.shut else b"ok"
@@ -436,6 +620,13 @@ class Gate:
             return visit.route.provider
         prefix = ask.target.lstrip("/").partition("/")[0].partition("?")[0]
         return self.settings.providers.get(prefix)
+
+
+def too_large(visit: Visit) -> BodyTooLarge:
+    """The denial of a body that is larger than it may be."""
+    return BodyTooLarge(
+        f"The body is larger than {visit.body_bytes} bytes.", setting=visit.body_setting
+    )
 
 
 def _seal(provider: Provider) -> Placed | None:

@@ -30,6 +30,10 @@ type Watcher = Callable[[Ask, Road, Callable[[], Any]], Look | None]
 who looks, or None."""
 
 _LOOK_S: Final = 0.5
+#: How long rows that were closed wait for others to be committed with them.
+_FLUSH_S: Final = 0.003
+_AGAIN_S: Final = 1.0
+_RECOVER_S: Final = 5.0
 
 
 class House:
@@ -47,12 +51,17 @@ class House:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._addresses: Counter[str] = Counter()
         self._connections: dict[object, str] = {}
+        self._closed = False
         self.silent: dict[str, asyncio.TimerHandle] = {}
         """By connection: when one that never sent a byte is closed."""
         self._empty: asyncio.Event | None = None
         """Set when the last road ends; there while a drain waits for it."""
+        self._recovered_s = 0.0
         self._validity = -1
         self._look: asyncio.TimerHandle | None = None
+        store.ledger.waiting = self._flush_soon
+        self.gate.recover()
+        self.gate.prices.warm()
 
     # ── connections of clients ────────────────────────────────────────────────────────────────
 
@@ -132,10 +141,23 @@ class House:
                     road.recheck()
                 self._validity = validity
             self.store.keep_uses(now_s)
+            if now_s - self._recovered_s > _RECOVER_S:
+                self._recovered_s = now_s
+                self.gate.recover()
         except StoreError:
             pass  # requests are refused for it, with the reason in the log
         except BaseException as error:
             self.gate.alarm(error)
+
+    # ── the ledger ────────────────────────────────────────────────────────────────────────────
+
+    def _flush_soon(self) -> None:
+        """Rows that were closed are committed together: with the next admission, or by this."""
+        asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        if not self._closed and not self.gate.flush():
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._flush)
 
     def scrub_record(self, record: logging.LogRecord) -> bool:
         """A logging filter: takes keys by value out of warnings, errors and tracebacks, of
@@ -189,6 +211,8 @@ class House:
             self._look.cancel()
         for road in list(self._roads):
             road.end("the proxy stopped")
+        self._closed = True
+        self.gate.flush()
         self.pool.close()
         self.store.close()
 

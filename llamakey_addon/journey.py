@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint, Entry, Placement
     from llamakey_addon.filters import MakeFilter
     from llamakey_addon.keys import Secret
+    from llamakey_addon.meter import Asked
     from llamakey_addon.signature import Claim
+    from llamakey_addon.store.ledger import Hold
 
 type Headers = tuple[tuple[bytes, bytes], ...]
 """Names and values as they came, in their order, with their duplicates."""
@@ -323,6 +325,9 @@ class Visit:
     """The WebSocket that is asked for; None for a plain request."""
     claim: Claim | None = None
     """The client's own signature, to be verified when the body is there."""
+    body_bytes: int = 2**50
+    """How large it may be, and the setting that says so."""
+    body_setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +359,17 @@ class Grant:
     """Everything that goes upstream but the credential and the body's framing."""
     seal: Seal | None
     """The credential where it is a key; None where it is made (`recipe`), or none is needed."""
-    recipe: Recipe | None = None
+    recipe: Recipe | None
+    hold: Hold
+    """Its row in the ledger, open, with what is reserved for it."""
+    asked: Asked
+    """For the meter."""
+    content: bytes | None = None
+    """What is sent in place of the client's body; None leaves it as it is."""
+    watched: bool = False
+    """Whether its answer is ended where it uses up a hard budget."""
+    told: Headers = ()
+    """What the answer's head says of it, beside the provider's own."""
     upgrade: Upgrade | None = None
     """The WebSocket to open; None for a plain request."""
     filters: tuple[MakeFilter, ...] = ()
@@ -393,6 +408,16 @@ type Counts = Mapping[str, int]
 Kinds that it does not know have their unit in their name (`images`, `videos`). `billed_nusd` is
 what the answer itself says that it cost, in nano-dollars."""
 NO_COUNTS: Final[Counts] = MappingProxyType({})
+
+type Quality = Literal["exact", "estimated", "unpriced", "free", "none"]
+"""How the figures of a request came about.
+
+exact       the provider's own counts, and a known price
+estimated   counts from what passed, or from what was reserved, or a price for another unit
+unpriced    the cost is 0 because it is not known
+free        it costs nothing, by the owner's word or the catalogue's
+none        nothing was used: an error that is not billed, an endpoint without usage
+"""
 
 type Terms = tuple[tuple[str, str], ...]
 """What a price hangs on beside the counts, as genai-prices names it: `("service_tier", "flex")`,
@@ -472,11 +497,17 @@ class Usage:
     total_s: float
     end: str
     """`complete`, or why it ended before: `client left`, `upstream cut`, `timeout`, `masked` …"""
+    sent: bool = True
+    """Whether anything went to the provider."""
+    metered: Metered | None = None
+    """None where no answer began."""
+    note: str = ""
+    """For the owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One line of the log; later one row of the ledger."""
+    """One line of the log."""
 
     id: str
     time_s: float
@@ -499,3 +530,8 @@ class Receipt:
     """Code of the denial, or ""."""
     note: str = ""
     """For the owner, e.g. that the provider refused the real key."""
+    team: str = ""
+    tag: str = ""
+    counts: Counts = NO_COUNTS
+    cost_nusd: int = 0
+    quality: Quality = "none"

@@ -30,6 +30,7 @@ from typing import Concatenate, Final
 
 from llamakey_addon import filters, frames, framing, handshake, http1
 from llamakey_addon.credentials import MAKING_S
+from llamakey_addon.cutting import seam_of
 from llamakey_addon.errors import (
     BadRequest,
     BodyTooLarge,
@@ -38,16 +39,19 @@ from llamakey_addon.errors import (
     Forbidden,
     HeadTimeout,
     NoCredential,
+    Spent,
     Unauthenticated,
     UpstreamFault,
     UpstreamTimeout,
 )
 from llamakey_addon.exchange import Exchange, new_id
 from llamakey_addon.filters import chain_for
-from llamakey_addon.gate import ERRAND_BYTES, Gate
+from llamakey_addon.gate import ERRAND_BYTES, Gate, too_large
 from llamakey_addon.journey import Answer, Ask, Body, Errand, Outgoing, Recipe, Seal, Usage, Visit
 from llamakey_addon.keys import redact
 from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
+from llamakey_addon.meter import meter_for
+from llamakey_addon.meter.sockets import SocketMeter, socket_meter_for
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Goodbye, Link, Look, Rim, Seen
 
@@ -58,6 +62,7 @@ _JOIN_BYTES: Final = 64 * 1024
 _STALE_S: Final = 2.0
 _HEADS_A_TURN: Final = 8
 _GOODBYE_S: Final = 10.0
+_SPENT: Final = "budget used up"
 _NEVER_S: Final = 1e9
 
 
@@ -471,8 +476,6 @@ class Road:
                 return
             x.visit = visit
             self._key_id = visit.user.key_id
-            if x.head.length > limits.body_bytes:
-                raise _too_large(limits.body_bytes)
         except Denied as denied:
             self._deny(denied)
             return
@@ -493,8 +496,8 @@ class Road:
                 x.link.drop()
                 x.link = None
             raise BadRequest(f"The request's body is not valid HTTP/1.1: {error}.") from None
-        if x.body.size > self._gate.limits.body_bytes:
-            raise _too_large(self._gate.limits.body_bytes)
+        if x.visit is not None and x.body.size > x.visit.body_bytes:
+            raise too_large(x.visit)
         if not self._link_full:
             self._expect(self._gate.limits.body_timeout_s)
         if x.body.done:
@@ -514,7 +517,7 @@ class Road:
     def _judge(self, x: Exchange, content: bytes | None) -> None:
         if x.errand is not None:
             if content is None:
-                raise _too_large(x.window)
+                raise BodyTooLarge(f"The body is larger than {x.window} bytes.")
             self._answer_locally(self._gate.perform(x.errand, content), "answered here")
             return
         assert x.visit is not None
@@ -535,7 +538,7 @@ class Road:
     def _depart(self, x: Exchange, visit: Visit, content: bytes | None) -> None:
         grant = self._gate.depart(visit, Body(content), waited=x.turn != self._turn)
         x.grant = grant
-        x.content = content
+        x.content = content if grant.content is None else grant.content
         x.parts = [] if content is not None else x.parts
         if grant.recipe is None:
             x.seal = grant.seal
@@ -565,7 +568,6 @@ class Road:
         grant = x.grant
         assert grant is not None
         x.link = link
-        x.sent_s = self._rim.now()
         self._link_full = False
         headers = list(grant.headers)
         content = x.content
@@ -583,6 +585,7 @@ class Road:
             if length or grant.method in ("POST", "PUT", "PATCH"):
                 headers.append((b"Content-Length", b"%d" % length))
         head = http1.write_request_head(grant.method, grant.target, tuple(headers))
+        x.sent_s = self._rim.now()
         self._expect(self._gate.limits.answer_timeout_s)
         if self._client_full:
             link.pause()
@@ -649,9 +652,14 @@ class Road:
         if x.spelled and any(form in raw for form in x.spelled):
             headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
             head = replace(head, reason=mask_all(head.reason, x.spelled))
+        endpoint = x.grant.visit.route.endpoint
+        x.meter = meter_for(endpoint, head.status, headers, x.grant.asked)
         x.chain = chain_for(x.grant.filters, head.status, headers)
         x.answer = head
         x.answer_headers = headers
+        if x.grant.watched and head.length and 200 <= head.status < 300:
+            plain = headers if x.chain is None else filters.of_other_bytes(headers)
+            x.seam = seam_of(plain, "" if endpoint is None else endpoint.stream)
         x.answer_body = framing.Body(head.length, any_chunks=True)
         if x.chain is None or not x.chain.whole or not head.length:
             self._begin_answer(x, head.length)
@@ -682,6 +690,7 @@ class Road:
             headers += ((b"Connection", b"close"),)
         elif x.head.http10:
             headers += ((b"Connection", b"keep-alive"),)
+        headers += x.grant.told
         x.begun = True
         self._rim.to_client(http1.write_answer_head(head.status, head.reason, headers))
         if x.look is not None:
@@ -700,9 +709,49 @@ class Road:
             except KeyInAnswer as error:
                 self._spoilt(x, str(error))
                 return
-            self._pass(x, piece if x.chain is None else x.chain.feed(piece))
+            if x.meter is not None:
+                x.meter.feed(piece)
+            self._look_at_budget(x)
+            if x.chain is not None:
+                piece = x.chain.feed(piece)
+            if x.cutting is None or body.done:
+                self._pass(x, piece)
+            elif piece and self._cut_short(x, piece):
+                return
         if body.done:
             self._finish(x)
+
+    def _look_at_budget(self, x: Exchange) -> None:
+        """Has a stream used up what there is for it?"""
+        if x.seam is None or x.cutting is not None or x.meter is None or x.grant is None:
+            return
+        try:
+            self._gate.grow(x.grant, x.meter.so_far())
+        except Spent as spent:
+            x.cutting = spent
+
+    def _cut_short(self, x: Exchange, piece: bytes) -> bool:
+        """End a stream with the provider's own word for an error, where its bytes allow that."""
+        assert x.seam is not None
+        assert x.cutting is not None
+        assert x.grant is not None
+        end = x.seam.last(piece)
+        if end is None and not x.seam.hopeless:
+            self._pass(x, piece)
+            return False
+        if end is None or not (x.chunked_out or x.ends_with_connection):
+            self._cut(_SPENT)
+            return True
+        self._pass(x, piece[:end])
+        link, x.link = x.link, None
+        if link is not None:
+            link.drop()
+        self._pass(x, self._gate.last_word(x.grant, x.cutting, x.seam.kind))
+        if x.chunked_out:
+            self._rim.to_client(framing.last_chunk([]))
+        self._end(x, _SPENT)
+        self._next(x)
+        return True
 
     def _spoilt(self, x: Exchange, why: str) -> None:
         """Nothing more of the answer may pass."""
@@ -714,6 +763,8 @@ class Road:
         if not piece:
             return
         x.down += len(piece)
+        if x.seam is not None:
+            x.seam.passed(piece)
         self._rim.to_client(framing.chunk(piece) if x.chunked_out else piece)
         if x.look is not None:
             x.look.piece(piece)
@@ -725,6 +776,8 @@ class Road:
         except KeyInAnswer as error:
             self._spoilt(x, str(error))
             return
+        if x.meter is not None:
+            x.meter.feed(piece)
         if x.chain is not None and x.answer_body.size:
             piece = (x.chain.feed(piece) if piece else b"") + x.chain.end()
             if not x.begun:
@@ -774,15 +827,17 @@ class Road:
             (mask_all(name, x.spelled), mask_all(value, x.spelled))
             for name, value in handshake.accepted(grant.upgrade, head)
         )
+        headers += grant.told
         limits = self._gate.limits
         endpoint = grant.visit.route.endpoint
         judged = endpoint is not None and endpoint.model == "message"
+        x.listener = socket_meter_for(endpoint, grant.asked)
         x.relay = Relay(
             spelled=x.spelled,
             message_bytes=limits.body_bytes,
             judge=functools.partial(self._judge_message, x) if judged else None,
             judged_bytes=limits.json_body_bytes,
-            tell=None if x.look is None else x.look.message,
+            tell=functools.partial(_tell, x.listener, x.look),
         )
         x.answer = head
         x.begun = True
@@ -829,6 +884,13 @@ class Road:
         if (stop := x.relay.stop) is not None:
             self._hang_up("upstream broke the protocol", frames.BAD_GATEWAY, f"provider: {stop}")
             return
+        if x.grant is not None and x.grant.watched and x.listener is not None:
+            try:
+                self._gate.grow(x.grant, x.listener.so_far())
+            except Spent as spent:
+                x.cutting = spent
+                self._hang_up(_SPENT, frames.POLICY, f"LlamaKey: {spent.message}")
+                return
         self._expect_goodbye(x.relay)
 
     def _expect_goodbye(self, relay: Relay) -> None:
@@ -871,23 +933,31 @@ class Road:
     def _end(self, x: Exchange, end: str, goodbye: Goodbye | None = None) -> None:
         """Book what happened, once. A failure here cannot change what was sent."""
         grant, x.grant = x.grant, None
-        usage = Usage(
+        usage = self._usage(x, end)
+        if grant is not None:
+            try:
+                self._gate.settle(grant, usage)
+            except BaseException as error:
+                x.close_after = True
+                self._gate.salvage(error, grant.visit.ask, grant.visit, usage, grant)
+        look, x.look = x.look, None
+        if look is not None:
+            look.ended(usage, goodbye)
+
+    def _usage(self, x: Exchange, end: str) -> Usage:
+        """What was seen of an exchange until now."""
+        meter = x.meter or x.listener
+        return Usage(
             status=0 if x.answer is None else x.answer.status,
             bytes_up=x.up,
             bytes_down=x.down,
             first_byte_s=x.first_byte_s,
             total_s=self._rim.now() - x.started_s,
             end=end,
+            sent=x.sent_s > 0,
+            metered=None if meter is None else meter.end(end == "complete"),
+            note="" if x.cutting is None else f"ended by {x.cutting.setting}",
         )
-        if grant is not None:
-            try:
-                self._gate.settle(grant, usage)
-            except BaseException as error:
-                x.close_after = True
-                self._gate.salvage(error, grant.visit.ask, grant.visit, usage)
-        look, x.look = x.look, None
-        if look is not None:
-            look.ended(usage, goodbye)
 
     def _refuse_head(self, denied: Denied) -> None:
         """A head that cannot be parsed: answer in plain words, and close."""
@@ -929,9 +999,10 @@ class Road:
         if x.link is not None:
             x.link.drop()
             x.link = None
-        total_s = self._rim.now() - x.started_s
-        grant, x.grant = x.grant, None
-        answer = self._gate.refuse(x.ask, x.visit, denied, total_s=total_s, grant=grant, up=x.up)
+        answer = self._gate.refuse(
+            x.ask, x.visit, denied, self._usage(x, denied.code), grant=x.grant
+        )
+        x.grant = None
         self._write_answer(x, answer)
 
     def _answer_locally(self, answer: Answer, why: str) -> None:
@@ -1050,10 +1121,11 @@ class Road:
             else:
                 if x.link is not None:
                     x.link.drop()
-                status = 0 if x.answer is None else x.answer.status
-                total_s = self._rim.now() - x.started_s
-                usage = Usage(status, x.up, x.down, x.first_byte_s, total_s, "failed")
-                self._gate.salvage(worse, x.ask, x.visit, usage)
+                try:
+                    usage = self._usage(x, "failed")
+                except BaseException:
+                    usage = Usage(0, x.up, x.down, x.first_byte_s, 0.0, "failed")
+                self._gate.salvage(worse, x.ask, x.visit, usage, x.grant)
             self._close()
 
     def _let_go(self) -> None:
@@ -1100,5 +1172,10 @@ class Road:
                 self._rim.pause_client()
 
 
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body is larger than {limit} bytes.", setting="limits.body_bytes")
+def _tell(
+    meter: SocketMeter, look: Look | None, *, up: bool, opcode: int, piece: bytes, ends: bool
+) -> None:
+    """A piece of a WebSocket's message, to those who read along."""
+    meter(up=up, opcode=opcode, piece=piece, ends=ends)
+    if look is not None:
+        look.message(up=up, opcode=opcode, piece=piece, ends=ends)

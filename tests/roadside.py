@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,6 +240,12 @@ class Bench:
         """The requests on a link (else on the last one), as h11 reads them."""
         return read_requests(bytes((link or self.links[-1]).written))
 
+    def another_road(self) -> Bench:
+        """Another connection to the same gate."""
+        rim = Rim()
+        rim.road = Road(rim, self.gate, "192.0.2.2")
+        return Bench(rim.road, rim, self.gate, self.log, self.store, self.key)
+
     # ── time, and the book ────────────────────────────────────────────────────────────────────
 
     def wait(self, seconds: float) -> None:
@@ -263,19 +270,32 @@ class Bench:
         return not self.rim.wishes and not any(link.written for link in self.links)
 
 
-def make_bench(folder: Path, limits: Mapping[str, float] | None = None, **config: Any) -> Bench:
-    """A bench with a config.yaml of these limits and settings."""
+def make_bench(
+    folder: Path,
+    limits: Mapping[str, float] | None = None,
+    *,
+    name: str = "laptop",
+    **config: Any,
+) -> Bench:
+    """A bench with a config.yaml of these limits and settings; alice's key has this name."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump({"limits": dict(limits or {}), **config}))
     environ = {"LLAMAKEY_HOME": str(folder / "data"), "OPENAI_API_KEY": REAL}
     settings = Settings.load(path, environ)
     store = open_store(settings.data_folder)
     minted = mint()
-    store.add_key("laptop", "alice", minted)
+    store.add_key(name, "alice", minted)
     log, rim = Log(), Rim()
     gate = Gate(settings, store, log)
     rim.road = Road(rim, gate, "192.0.2.1")
     return Bench(rim.road, rim, gate, log, store, minted.text)
+
+
+def without_id(data: bytes) -> bytes:
+    """An answer as the provider sent it, less the id that the proxy tells in its head."""
+    left, found = re.subn(rb"x-llamakey-request-id: lmk_[0-9a-f]{16}\r\n", b"", data)
+    assert found == 1
+    return left
 
 
 # ── what h11 reads ──────────────────────────────────────────────────────────────────────────────

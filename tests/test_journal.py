@@ -19,7 +19,7 @@ from llamakey_addon import keys
 from llamakey_addon.journal import Journal, escape
 from llamakey_addon.journal.line import Style
 from llamakey_addon.journal.words import duration, size
-from llamakey_addon.journey import Receipt
+from llamakey_addon.journey import Quality, Receipt
 
 RECEIPT = Receipt(
     id="lmk_0f2c41d88e5b6a70",
@@ -79,6 +79,23 @@ def test_a_plain_line_holds_everything_in_its_order():
         "2026-11-23T20:51:02.250Z alice openai POST /v1/chat/completions gpt-4o-mini "
         "200 812ms 1234/34567 lmk_0f2c41d88e5b6a70\n"
     )
+
+
+def test_tokens_and_cost_stand_where_they_are_known(tmp_path):
+    counts = {"input_tokens": 1234, "output_tokens": 56}
+    cases: list[tuple[Quality, int, str]] = [
+        ("exact", 4_200_000, "1.2k+56 $0.0042"),
+        ("estimated", 12_345_678_900, "~1.2k+56 $12.35"),
+        ("unpriced", 0, "1.2k+56 $?"),
+        ("free", 0, "1.2k+56 free"),
+        ("exact", 31, "1.2k+56 $0.000000031"),
+    ]
+    for quality, cost_nusd, shown in cases:
+        receipt = replace(RECEIPT, counts=counts, cost_nusd=cost_nusd, quality=quality)
+        assert shown.replace(" ", "=") in console(receipt)
+        assert shown[:15] in style(80).request(receipt)
+        assert shown[:14] in style(140).request(receipt)
+    assert "$" not in console(RECEIPT)
 
 
 def test_what_is_missing_is_a_dash_so_that_columns_stay():
@@ -150,7 +167,7 @@ def test_notes_keep_their_lines():
     assert second.endswith("Z config.yaml:4: neither")
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 100, 107, 108, 120, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 113, 114, 120, 200])
 def test_on_a_terminal_no_line_is_wider_than_the_screen(width):
     receipt = replace(
         RECEIPT, path="/v1/" + "abc/" * 80, model="m" * 90, user="u" * 60, provider="p" * 30

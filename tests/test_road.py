@@ -50,7 +50,8 @@ def test_a_request_and_its_answer(bench: Bench) -> None:
     bench.answer(b"Content-Length: 5\r\n\r\nhello")
     [got] = bench.got()
     assert (got.status, got.reason, got.body, got.whole) == (200, b"Fine", b"hello", True)
-    assert got.headers == [(b"X-A", b"b"), (b"Content-Length", b"5")]
+    told = (b"x-llamakey-request-id", bench.only_receipt().id.encode())
+    assert got.headers == [(b"X-A", b"b"), (b"Content-Length", b"5"), told]
     assert link.state == "given back"
     receipt = bench.only_receipt()
     assert (receipt.user, receipt.provider, receipt.endpoint) == ("alice", "openai", "models")

@@ -422,4 +422,11 @@ class Envelope(Model):
     body: dict[str, object] | str
     types: dict[int, str] = {}
     """HTTP status → the provider's own word for it, for `{type}`; `types[0]` is the default."""
+    stream_event: str = ""
+    """Name of the server-sent event that an error within a stream is; empty for one without a name.
+    What it holds is `body`, and so is the line of a stream of JSON lines."""
+    limits: dict[Annotated[str, Field(pattern=r"^[a-z-]*(\{unit\}[a-z-]*)?$")], str] = {}
+    """Headers in which the provider tells of a limit that was reached: `{unit}` in the name is
+    `requests` or `tokens`; in the value `{limit}`, `{remaining}`, `{reset}` (as `6m0.5s`) or
+    `{reset_at}` (as `2026-11-28T12:00:00Z`)."""
     docs: str = ""

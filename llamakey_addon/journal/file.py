@@ -126,6 +126,15 @@ def _record(receipt: Receipt) -> dict[str, object]:
         "total_ms": round(receipt.total_ms, 1),
         "end": _word(receipt.end),
     }
+    if receipt.team:
+        record["team"] = _word(receipt.team)
+    if receipt.tag:
+        record["tag"] = _word(receipt.tag)
+    if receipt.quality != "none":
+        record["input_tokens"] = receipt.counts.get("input_tokens", 0)
+        record["output_tokens"] = receipt.counts.get("output_tokens", 0)
+        record["cost_nusd"] = receipt.cost_nusd
+        record["quality"] = receipt.quality
     if receipt.denied:
         record["denied"] = _word(receipt.denied)
     if receipt.note:

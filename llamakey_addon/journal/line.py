@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from llamakey_addon.journal.words import cut, duration, escape, middle, safe, size, utc
+from llamakey_addon.journal.words import cut, duration, escape, middle, safe, size, used, utc
 from llamakey_addon.journey import Receipt
 
 #: Narrower terminals get a request on two lines.
-_ONE_LINE: Final = 108
+_ONE_LINE: Final = 114
 #: What the columns of that line take, less path, model and id.
-_FIXED: Final = 63
+_FIXED: Final = 69
 
 _RESET = "\x1b[0m"
 _COLOURS: Final = {
@@ -71,6 +71,7 @@ class Style:
             "status": str(receipt.status or "-"),
             "time": duration(receipt.total_ms),
             "bytes": f"{size(receipt.bytes_up)}/{size(receipt.bytes_down)}",
+            "used": _used(receipt),
         }
         width = self._width()
         remark = "; ".join(_remarks(receipt))
@@ -97,7 +98,7 @@ class Style:
                 f"{middle(words['path'], path):<{path}}",
                 f"{cut(words['model'], model):<{model}}",
                 f"{words['time']:>7}",
-                f"{words['bytes']:>9}",
+                f"{cut(words['used'] or words['bytes'], 15):>15}",
                 self.paint(f" {receipt.id}", "dim"),
             )
         )
@@ -114,7 +115,7 @@ class Style:
             f" {self.paint(provider, 'cyan')} {method} {middle(words['path'], path)}"
         )
         user = cut(words["user"], 12)
-        figures = [words["time"], words["bytes"]]
+        figures = [words["time"], words["used"] or words["bytes"]]
         room = width - 9
         # What the user, the figures and the gaps leave is the model's.
         model = cut(words["model"], max(1, room - sum(map(len, [user, *figures])) - 6))
@@ -136,15 +137,22 @@ class Style:
 
 def _plain(receipt: Receipt) -> str:
     """Nothing cut but a path of absurd length; columns are one space apart, remarks at the end."""
+    spent = _used(receipt).replace(" ", "=")
     line = (
         f"{utc(receipt.time_s)} {_shown(receipt.user).replace(' ', '_')} "
         f"{_shown(receipt.provider)} {_shown(receipt.method)} "
         f"{middle(_shown_path(receipt.path), 400)} {_shown(receipt.model).replace(' ', '_')} "
         f"{receipt.status or '-'} {receipt.total_ms:.0f}ms "
-        f"{receipt.bytes_up}/{receipt.bytes_down} {receipt.id}"
+        f"{receipt.bytes_up}/{receipt.bytes_down} {spent}{' ' if spent else ''}{receipt.id}"
     )
     remarks = _remarks(receipt)
     return f"{line} ({'; '.join(remarks)})" if remarks else line
+
+
+def _used(receipt: Receipt) -> str:
+    counts = receipt.counts
+    tokens = (counts.get("input_tokens", 0), counts.get("output_tokens", 0))
+    return used(*tokens, receipt.cost_nusd, receipt.quality)
 
 
 def _remarks(receipt: Receipt) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -47,6 +48,23 @@ def size(count: int) -> str:
             break
         value /= 1000
     return f"{value:.1f}{unit}" if unit and value < 9.95 else f"{value:.0f}{unit}"
+
+
+def used(tokens_in: int, tokens_out: int, cost_nusd: int, quality: str) -> str:
+    """Tokens and cost for people: `1.2k+345 $0.0042`, with `~` where they are estimated."""
+    if quality == "none":
+        return ""
+    cost = {"unpriced": "$?", "free": "free"}.get(quality) or dollars(cost_nusd)
+    text = f"{size(tokens_in)}+{size(tokens_out)} {cost}"
+    return f"~{text}" if quality == "estimated" else text
+
+
+def dollars(nusd: int) -> str:
+    """Nano-dollars for people: `$12.34`, `$0.0042`, `$0.0000031`; two digits that count."""
+    usd = nusd / 1e9
+    if usd >= 0.995 or not nusd:
+        return f"${usd:.2f}"
+    return f"${usd:.{1 - math.floor(math.log10(usd))}f}"
 
 
 def duration(milliseconds: float) -> str:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from llamakey_addon.globs import glob
-from llamakey_addon.journey import Metered, PriceRule, Terms
+from llamakey_addon.journey import Metered, PriceRule, Quality, Terms
 from llamakey_addon.prices.price import FREE, Price, of_rule
 from llamakey_addon.prices.table import TABLE, Model
 
@@ -45,8 +45,7 @@ class Bill:
     """What an answer cost."""
 
     cost_nusd: int
-    quality: str
-    """`exact`, `estimated`, `unpriced`, `free` or `none` (nothing was used)."""
+    quality: Quality
     source: str = ""
     """Where the price is from; "" where there is none."""
     table_date: str = ""
@@ -81,7 +80,7 @@ class Prices:
             return Bill(0, "none")
         price = self._ruled(entry, asked) or (self._ruled(entry, answered) if answered else None)
         if price is None and entry.states_cost and "billed_nusd" in counts:
-            quality = "exact" if metered.exact else "estimated"
+            quality: Quality = "exact" if metered.exact else "estimated"
             return Bill(counts["billed_nusd"], quality, entry.name)
         for name in () if price is not None else (answered, asked):
             found = self._listed(entry, name, at_s, metered.terms) if name or not asked else None

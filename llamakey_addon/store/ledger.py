@@ -19,18 +19,8 @@ from typing import Literal, Protocol
 
 from llamakey_addon.caps import Bound, Facts
 from llamakey_addon.errors import LlamaKeyError
-from llamakey_addon.journey import NO_COUNTS, Cap, Counts
+from llamakey_addon.journey import NO_COUNTS, Cap, Counts, Quality
 from llamakey_addon.store.windows import Span
-
-type Quality = Literal["exact", "estimated", "unpriced", "free", "none"]
-"""How the figures of a row came about.
-
-exact       the provider's own counts, and a known price
-estimated   counts from what passed, or from what was reserved, or a price for another unit
-unpriced    counts of whatever quality, and no price: the cost is 0 because it is not known
-free        the model costs nothing, by the owner's word or the price table's
-none        nothing was used: an error that is not billed, an endpoint without usage
-"""
 
 type Of = Literal[
     "user", "team", "key", "provider", "endpoint", "model", "served", "tag", "quality", "status"
@@ -68,6 +58,9 @@ class Closing:
     cost_nusd: int = 0
     served: str = ""
     """The model as the answer names it; "" where it does not."""
+    job: str = ""
+    """Whose usage this is, where an answer can be fetched more than once: of a provider's job only
+    the first counts."""
     priced: str = ""
     """Date of the price table, or the setting, that the cost is from; "" without a price."""
     first_byte_ms: float | None = None
@@ -82,7 +75,9 @@ class Claim:
     scope: str
     span: Span
     amount: int
-    """Requests and concurrent: 1; tokens and nano-dollars: the estimate, at least 1."""
+    """Requests and concurrent: 1; tokens and nano-dollars: the estimate, at least 1. With 0, for a
+    request that should take nothing, the cap is not looked at; what it took is settled all the
+    same."""
 
     @property
     def cap(self) -> Cap:
@@ -140,12 +135,25 @@ class Hold:
     """An open row, with what is reserved for it. The one value of the journey that changes: an
     answer that turns out larger takes more (`Ledger.extend`)."""
 
-    __slots__ = ("claims", "closed", "cost_nusd", "epoch", "opening", "output_tokens", "row")
+    __slots__ = (
+        "claims",
+        "closed",
+        "cost_nusd",
+        "epoch",
+        "opening",
+        "output_tokens",
+        "row",
+        "standings",
+    )
 
-    def __init__(self, row: int, opening: Opening, claims: tuple[Claim, ...], epoch: int) -> None:
+    def __init__(
+        self, row: int, opening: Opening, standings: tuple[Standing, ...], epoch: int
+    ) -> None:
         self.row = row
         self.opening = opening
-        self.claims = claims
+        self.standings = standings
+        """Where the caps were before it."""
+        self.claims = tuple(standing.claim for standing in standings)
         self.epoch = epoch
         """Of the caps that the claims are of; see `Ledger.renew`."""
         self.output_tokens = opening.output_tokens
@@ -249,6 +257,9 @@ class Ledger(Protocol):
 
     def settle_as_held(self, hold: Hold, end: str, status: int = 0) -> None:
         """Close a row with what was reserved for it, marked estimated."""
+
+    def booked(self, provider: str, job: str) -> bool:
+        """Whether what a job used has been booked already, with the answer to another request."""
 
     def flush(self) -> None:
         """Commit what `settle` has collected."""

@@ -110,6 +110,15 @@ MIGRATIONS: tuple[Migration, ...] = (
             # Which caps the counters are of.
             "CREATE TABLE ledger_caps (caps TEXT NOT NULL) STRICT",
             "INSERT INTO ledger_caps (caps) VALUES ('')",
+            # Jobs whose usage is booked: their answers can be fetched again.
+            """
+            CREATE TABLE job (
+                provider TEXT NOT NULL,
+                job TEXT NOT NULL,
+                time_us INTEGER NOT NULL,  -- of the row
+                PRIMARY KEY (provider, job)
+            ) STRICT, WITHOUT ROWID
+            """,
             # What is known of a key's requests, for estimates.
             """
             CREATE TABLE habit (

@@ -15,11 +15,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, Final
 
 from llamakey_addon.caps import Facts
+from llamakey_addon.journey import NO_COUNTS
 from llamakey_addon.store import StoreError, sqlite
 from llamakey_addon.store.counters import FACTS, Counter, Counters
 from llamakey_addon.store.ledger import (
@@ -82,11 +84,13 @@ _CLOSE: Final = (
 class _Settlement:
     """A closing that waits to be committed."""
 
-    __slots__ = ("claims", "cost_nusd", "hold", "tokens", "values")
+    __slots__ = ("claims", "closing", "cost_nusd", "hold", "job", "tokens", "values")
 
     def __init__(self, hold: Hold, closing: Closing, claims: Sequence[Claim]) -> None:
         self.hold = hold
+        self.closing = closing
         self.claims = claims
+        self.job = _text(closing.job)
         # All is made fit for the file here, where a failure is this request's alone.
         counts = {kind: _bounded(count) for kind, count in closing.counts.items()}
         main = [counts.pop(kind, 0) for kind in _MAIN_KINDS]
@@ -122,6 +126,7 @@ class SqliteLedger:
         self._last_us = 0
         self._impatient = False
         self._tidied_s = 0.0
+        self._closed = False
         self._caps = ""
         self._alerts: list[Alert] = []
         self.epoch = 0
@@ -163,7 +168,7 @@ class SqliteLedger:
                     self._counters.changed(claim.scope, claim.span.start_s, counter)
         if reached is not None:  # what others have settled was committed all the same
             raise reached
-        return Hold(row, opening, tuple(claims), self.epoch)
+        return Hold(row, opening, tuple(standings), self.epoch)
 
     def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int) -> None:
         more = {
@@ -210,6 +215,17 @@ class SqliteLedger:
     def settle_as_held(self, hold: Hold, end: str, status: int = 0) -> None:
         counts = {"input_tokens": hold.opening.input_tokens, "output_tokens": hold.output_tokens}
         self.settle(hold, Closing(status, end, "estimated", counts, hold.cost_nusd))
+
+    def booked(self, provider: str, job: str) -> bool:
+        job = _text(job)
+        for settlement in self._waiting:
+            if settlement.job == job and settlement.hold.opening.facts.provider == provider:
+                return True
+        with self._errors():
+            found = self._open().execute(
+                "SELECT 1 FROM job WHERE provider = ? AND job = ?", (provider, job)
+            )
+            return found.fetchone() is not None
 
     def flush(self) -> None:
         if not self._waiting and not self._habits:
@@ -336,13 +352,14 @@ class SqliteLedger:
     # --- life -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        if self._connection is None:
-            return
-        with suppress(StoreError):
-            self.flush()
-        self._connection.close()
-        self._connection = None
-        self._processes.leave()
+        if not self._closed:
+            with suppress(StoreError):
+                self.flush()
+            self._closed = True
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            self._processes.leave()
 
     # --- within a transaction ---------------------------------------------------------------------
 
@@ -363,6 +380,8 @@ class SqliteLedger:
         peek: bool = False,
     ) -> Standing:
         cap, span, settled = claim.cap, claim.span, counter.settled
+        if not claim.amount:
+            return Standing(claim, settled, counter.reserved)
         if span.slides:
             get = self._counters.peek if peek else self._counters.get
             before = get(
@@ -437,6 +456,9 @@ class SqliteLedger:
     def _commit_waiting(self, connection: sqlite3.Connection) -> None:
         for settlement in self._waiting:
             hold = settlement.hold
+            if settlement.job and not _first_of(connection, settlement):
+                nothing = replace(settlement.closing, counts=NO_COUNTS, cost_nusd=0, job="")
+                settlement = _Settlement(hold, replace(nothing, quality="none"), settlement.claims)
             if not connection.execute(_CLOSE, settlement.values).rowcount:
                 continue
             held = hold.opening.input_tokens + hold.output_tokens
@@ -504,6 +526,8 @@ class SqliteLedger:
 
     def _open(self) -> sqlite3.Connection:
         """The connection; anew where another file has come into the store's place."""
+        if self._closed:
+            raise StoreError("The ledger is closed. Open the store again with open_store.")
         identity = sqlite._identity(self._path)
         if self._connection is not None and identity != self._identity:
             self._connection.close()
@@ -567,6 +591,20 @@ def _worst(standings: Sequence[Standing]) -> CapReached | None:
         return None
     worst = max(against, key=lambda each: each.free_in_s)
     return CapReached(worst, spent=worst.free_in_s == float("inf"))
+
+
+def _first_of(connection: sqlite3.Connection, settlement: _Settlement) -> bool:
+    """Whether nobody else has booked this job."""
+    hold = settlement.hold
+    connection.execute(
+        "INSERT OR IGNORE INTO job (provider, job, time_us) VALUES (?, ?, ?)",
+        (hold.opening.facts.provider, settlement.job, hold.row),
+    )
+    (row,) = connection.execute(
+        "SELECT time_us FROM job WHERE provider = ? AND job = ?",
+        (hold.opening.facts.provider, settlement.job),
+    ).fetchone()
+    return bool(row == hold.row)
 
 
 def _row(row: Sequence[Any]) -> Row:

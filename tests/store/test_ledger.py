@@ -295,7 +295,10 @@ def test_a_new_cap_begins_with_the_truth(ledger):
     for each, standing in zip(caps, found, strict=True):  # and the same when it is asked
         spent = standing.used + 1 > 1
         if spent:
-            assert refused(ledger, [each], NOON_S, cost_nusd=1).standing.used == standing.used
+            assert (
+                refused(ledger, [each], NOON_S, output_tokens=1, cost_nusd=1).standing.used
+                == standing.used
+            )
 
 
 def test_what_a_cap_missed_while_it_was_out_is_counted(ledger):

@@ -1,0 +1,422 @@
+"""May they, now: rates, what runs at once, and money, reserved before anything is sent.
+
+Every request that is let through has a row in the ledger; what caps apply to it is reserved with
+it. A reservation of tokens and money is an estimate. So what can be spent beyond a hard budget is
+bounded: by what the answers that run at the moment it is reached cost more than was estimated for
+them. An answer that streams takes more as it grows, and is cut when there is no more
+(`metering.cut_streams`), so of such a one it is a few pieces; of one that does not stream it is the
+whole difference. Each of them is admitted once, so with n running at once it is at most n of these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from llamakey_addon.caps import Bound, Facts
+from llamakey_addon.config import Settings
+from llamakey_addon.errors import Denied, Forbidden, NoLedger, Rate, Spent, TooMany, Unpriced
+from llamakey_addon.estimate import Estimates
+from llamakey_addon.journey import Call, Cap, Counts, Grant, Headers, Policy, User, Visit
+from llamakey_addon.meter import Asked
+from llamakey_addon.meter.flavours import SOCKETS
+from llamakey_addon.prices import Price, Prices
+from llamakey_addon.store import StoreError
+from llamakey_addon.store.ledger import CapReached, Claim, Hold, Ledger, Opening, Standing
+from llamakey_addon.store.windows import FOREVER_S, Windows
+
+#: Session ids of coding agents: Claude Code's, and Codex's. The owner's header goes before them.
+_SESSION_HEADERS: Final = (b"x-claude-code-session-id", b"session-id")
+_TAG_MAX: Final = 128
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+"""Such requests begin nothing that costs; what an answer to one says was used is booked, though."""
+_KEPT: Final = 4096
+#: Of providers whose answers say what they cost, where nobody has asked yet: a tenth of a cent.
+_UNKNOWN_NUSD: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a request will probably use."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nusd: int = 0
+    free: bool = False
+    price: Price | None = None
+
+
+_NOTHING: Final = Expected()
+
+
+class Admission:
+    """Admits by one snapshot of the settings."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, prices: Prices, estimates: Estimates
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._prices = prices
+        self._estimates = estimates
+        self._windows = Windows(settings.money.time_zone)
+        self._bounds: dict[tuple[int, int], tuple[tuple[Bound, ...], Policy, Policy | None]] = {}
+        self._tag_headers = (
+            normal(settings.metering.tag_header.encode("ascii")),
+            *_SESSION_HEADERS,
+        )
+        self._name: str | None = None
+
+    def admit(self, call: Call, asked: Asked, now_s: float) -> Hold:
+        """Reserve what a request will probably use, and open its row.
+
+        Raises:
+            TooMany: a limit, or a budget of which the rest is reserved at the moment.
+            Spent: a budget is used up.
+            Unpriced: a budget holds, and the model has no price.
+            NoLedger: the ledger cannot be written.
+        """
+        visit = call.visit
+        facts = self.facts(call)
+        bounds = [bound for bound in self._bounds_of(visit.user) if bound.fits(facts)]
+        counted = any(bound.cap.unit in ("tokens", "nusd") for bound in bounds)
+        expected = self._expected(call, asked, now_s, counted=counted)
+        if counted:
+            self._check_countable(call, bounds, expected)
+        opening = Opening(
+            id=visit.ask.id,
+            time_s=now_s,
+            facts=facts,
+            input_tokens=expected.input_tokens,
+            output_tokens=expected.output_tokens,
+            cost_nusd=expected.cost_nusd,
+        )
+        try:
+            if self._name is None:
+                self._ledger.renew(self._caps_name())
+                self._name = self._caps_name()
+            return self._ledger.admit(opening, self._claims(bounds, facts, expected, now_s))
+        except CapReached as reached:
+            raise self._denial(reached, visit.user.name) from None
+        except StoreError as error:
+            raise NoLedger(str(error)) from error
+
+    def claims(self, hold: Hold, user: User) -> list[Claim]:
+        """What an open row takes of the caps of now, which may be others than it was opened under:
+        those of the team that it counts for, whoever is in it now."""
+        opening = hold.opening
+        facts = opening.facts
+        caps = [*self._settings.everybody, *self._settings.policy(user.name).caps]
+        if facts.team in self._settings.teams:
+            caps += self._settings.teams[facts.team].policy.caps
+        if user.scope is not None:
+            caps += user.scope.caps
+        bounds = {bound.name: bound for bound in map(Bound, caps)}.values()
+        fitting = [bound for bound in bounds if bound.is_of(facts) and bound.fits(facts)]
+        held = Expected(opening.input_tokens, hold.output_tokens, hold.cost_nusd)
+        return self._claims(fitting, facts, held, opening.time_s)
+
+    def grow(self, grant: Grant, counts: Counts) -> None:
+        """Reserve more for an answer, in steps, where it has outgrown what is reserved.
+
+        Raises Spent where a hard budget has not so much.
+        """
+        call, hold = grant.call, grant.hold
+        entry = call.visit.route.provider.entry
+        price = self._prices.of(entry, call.model, hold.opening.time_s)
+        cost = counts.get("billed_nusd") if price is None else price.cost_nusd(counts)
+        if cost is None or cost <= hold.cost_nusd:
+            return
+        output = counts.get("output_tokens", 0)
+        try:
+            try:
+                self._ledger.extend(
+                    hold, output_tokens=output + output // 4, cost_nusd=cost + cost // 4
+                )
+            except CapReached:
+                # not another quarter; but this much may still be there
+                self._ledger.extend(hold, output_tokens=output, cost_nusd=cost)
+        except CapReached as reached:
+            raise self._used_up(reached, call.visit.user.name) from None
+        except StoreError:
+            pass  # it can't be written now; the answer goes on, and is settled when it can
+
+    def watches(self, hold: Hold) -> bool:
+        """Whether an answer is ended where it uses up a hard budget."""
+        return self._settings.metering.cut_streams and any(
+            claim.cap.unit == "nusd" and claim.cap.hard for claim in hold.claims
+        )
+
+    def may_cut(self, visit: Visit) -> bool:
+        """Whether an answer may have to be ended with a word, so that it must not come packed."""
+        endpoint = visit.route.endpoint
+        return (
+            self._settings.metering.cut_streams
+            and endpoint is not None
+            and endpoint.stream in ("sse", "ndjson")
+            and any(b.cap.unit == "nusd" and b.cap.hard for b in self._bounds_of(visit.user))
+        )
+
+    def told(self, hold: Hold) -> Headers:
+        """What an answer's head says of its request: its id, and what is left where the owner
+        wants that told."""
+        told = ((b"x-llamakey-request-id", hold.opening.id.encode("ascii")),)
+        if not self._settings.metering.show_left or not hold.standings:
+            return told
+        return (*told, (b"x-llamakey-left", ", ".join(map(self._left, hold.standings)).encode()))
+
+    def _left(self, standing: Standing) -> str:
+        """e.g. `requests;left=59;of=60;per=minute`."""
+        claim = standing.claim
+        cap, left = claim.cap, max(0, standing.left - claim.amount)
+        per = f";per={cap.window}" if cap.window else ""
+        if cap.unit != "nusd":
+            return f"{cap.unit};left={left};of={cap.most}{per}"
+        money = self._settings.money
+        amounts = (f"{money.amount(nusd):.6f}".rstrip("0").rstrip(".") for nusd in (left, cap.most))
+        return "spend;left={};of={};currency={}{}".format(*amounts, money.currency, per)
+
+    def reads(self, visit: Visit) -> bool:
+        """Whether a body is read for what it says of its cost."""
+        endpoint = visit.route.endpoint
+        if endpoint is None or endpoint.usage == "none" or visit.ask.body_length == 0:
+            return False
+        if endpoint.model == "multipart" or not self.is_counted(visit.user):
+            return False
+        for name, value in visit.ask.headers:
+            if name.lower() == b"content-type":
+                return b"json" in value.lower()
+        return False
+
+    def is_counted(self, user: User) -> bool:
+        """Whether tokens or money of a user are bounded."""
+        return any(bound.cap.unit in ("tokens", "nusd") for bound in self._bounds_of(user))
+
+    def is_uncounted(self, call: Call) -> bool:
+        """Whether nobody can tell what a request uses."""
+        endpoint = call.visit.route.endpoint
+        return call.visit.ask.websocket and endpoint is not None and endpoint.usage not in SOCKETS
+
+    def standings(self, user: User, tag: str, now_s: float) -> Iterator[tuple[Bound, Standing]]:
+        """Where the caps are that a user's requests fall under. Raises StoreError."""
+        facts = Facts(user.name, user.key_id, user.policy.team, "", "", "", "", "", tag)
+        bounds = self._bounds_of(user)
+        claims = self._claims(bounds, facts, Expected(1, 0, 1), now_s)
+        return zip(bounds, self._ledger.standing(facts, claims, now_s), strict=True)
+
+    def tag(self, headers: Headers) -> str:
+        """The tag of a request: a label that the client gives it, and no identity. Of the owner's
+        header and those of coding agents the first that holds one counts."""
+        found: dict[bytes, str] = {}
+        for name, value in headers:
+            slot = normal(name)
+            if slot in self._tag_headers:
+                text = value.decode("latin-1").strip()[:_TAG_MAX]
+                if text and text.isprintable():
+                    found.setdefault(slot, text)
+        return next((found[name] for name in self._tag_headers if name in found), "")
+
+    def facts(self, call: Call) -> Facts:
+        """What caps look at of a request."""
+        visit = call.visit
+        ask, route, user = visit.ask, visit.route, visit.user
+        return Facts(
+            user=user.name,
+            key_id=user.key_id,
+            team=user.policy.team,
+            provider=route.provider.id,
+            endpoint="" if route.endpoint is None else route.endpoint.name,
+            method=ask.method,
+            path=route.path,
+            model=call.model,
+            tag=self.tag(ask.headers),
+        )
+
+    # --- what applies, and how much ---------------------------------------------------------------
+
+    def _bounds_of(self, user: User) -> tuple[Bound, ...]:
+        """Caps of everybody, of the user with the team, and of the key."""
+        name = (id(user.policy), id(user.scope))
+        known = self._bounds.get(name)
+        if known is None:
+            caps = (*self._settings.everybody, *user.policy.caps)
+            if user.scope is not None:
+                caps += user.scope.caps
+            if len(self._bounds) >= _KEPT:
+                self._bounds.clear()
+            # With the policies, so that no other can come to have their place in memory.
+            known = (tuple(map(Bound, caps)), user.policy, user.scope)
+            self._bounds[name] = known
+        return known[0]
+
+    def _expected(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
+        visit = call.visit
+        entry = visit.route.provider.entry
+        if _uses_nothing(visit):
+            return _NOTHING
+        counts = self._estimates.counts(call, asked, closely=counted)
+        price = self._prices.of(entry, call.model, now_s)
+        if not counts:
+            return Expected(price=price, free=True)
+        cost = 0
+        free = price is not None and price.free
+        if not free and (price is not None or entry.states_cost):
+            cost = (0 if price is None else price.cost_nusd(counts)) or (
+                self._estimates.cost_nusd(call) or (_UNKNOWN_NUSD if price is None else 1)
+            )
+        return Expected(
+            input_tokens=max(1, counts.get("input_tokens", 0)),
+            output_tokens=counts.get("output_tokens", 0),
+            cost_nusd=cost,
+            free=free,
+            price=price,
+        )
+
+    def _claims(
+        self, bounds: Iterable[Bound], facts: Facts, expected: Expected, now_s: float
+    ) -> list[Claim]:
+        amounts = {
+            "requests": 1,
+            "concurrent": 1,
+            "tokens": expected.input_tokens + expected.output_tokens,
+            "nusd": expected.cost_nusd,
+        }
+        return [
+            Claim(
+                bound,
+                bound.scope(facts),
+                self._windows.span(bound.cap.unit, bound.cap.window, now_s),
+                amounts[bound.cap.unit],
+            )
+            for bound in bounds
+        ]
+
+    def _check_countable(self, call: Call, bounds: Sequence[Bound], expected: Expected) -> None:
+        """Raise where a cap holds and nobody can tell what a request takes of it."""
+        visit = call.visit
+        entry = visit.route.provider.entry
+        if self.is_uncounted(call):
+            for bound in bounds:
+                if bound.cap.hard and bound.cap.unit in ("tokens", "nusd"):
+                    raise Forbidden(
+                        "What this WebSocket uses can't be counted, so it is not opened where "
+                        f"tokens or money are bounded. Use {entry.name}'s HTTP endpoints.",
+                        setting=bound.cap.setting,
+                    )
+        if _uses_nothing(visit) or expected.free or expected.price or entry.states_cost:
+            return
+        for bound in bounds:
+            if bound.cap.hard and bound.cap.unit == "nusd":
+                what = f"the model {call.model}" if call.model else "this request"
+                raise Unpriced(
+                    f"{visit.user.name} has a budget ({bound.cap.setting}), and what {what} costs "
+                    f"at {entry.name} is not known, so it is not sent. The proxy's owner can say "
+                    "what it costs, or that it is free, under `prices` in config.yaml.",
+                    setting="prices",
+                    detail=f"prices: [{{provider: {visit.route.provider.id}, "
+                    f"model: {json.dumps(call.model or '*')}, input_mtok: …, output_mtok: …}}]",
+                )
+
+    def _caps_name(self) -> str:
+        """Changes when what is counted does, or when its windows do."""
+        settings = self._settings
+        caps: list[Cap] = [*settings.everybody]
+        for policy in settings.people.users.values():
+            caps += policy.caps
+        for team in settings.teams.values():
+            caps += team.policy.caps
+        names = sorted({Bound(cap).name for cap in caps})
+        text = json.dumps([settings.money.zone, *names])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    # --- refusals ---------------------------------------------------------------------------------
+
+    def _denial(self, reached: CapReached, user: str) -> Denied:
+        standing = reached.standing
+        cap = standing.claim.cap
+        whose = whose_cap(cap, user)
+        if cap.unit == "nusd":
+            return self._no_money(reached, whose)
+        if cap.unit == "concurrent":
+            return TooMany(
+                f"{cap.most} requests at once are the most for {whose}, and as many are running. "
+                "Wait until one has ended.",
+                setting=cap.setting,
+            )
+        wait_s = math.ceil(standing.free_in_s)
+        return TooMany(
+            f"{cap.most:,} {cap.unit} a {cap.window} are the most for {whose}. "
+            f"Try again in {wait_s:,} s.",
+            retry_after_s=standing.free_in_s,
+            rate=Rate(cap.unit, cap.most, standing.left, standing.free_in_s),
+            setting=cap.setting,
+        )
+
+    def _no_money(self, reached: CapReached, whose: str) -> Denied:
+        standing = reached.standing
+        money, cap = self._settings.money, standing.claim.cap
+        per = "in all" if cap.window == "total" else f"a {cap.window}"
+        budget = f"The budget of {money.shown(cap.most)} {per} for {whose}"
+        if not reached.spent:
+            return TooMany(
+                f"{budget} has {money.shown(max(0, cap.most - standing.settled))} left, which is "
+                "reserved for requests that are running. Try again when they have ended.",
+                setting=cap.setting,
+            )
+        if standing.settled >= cap.most:
+            state = f"{budget} is spent."
+        else:
+            state = (
+                f"{budget} has {money.shown(cap.most - standing.settled)} left, and this request "
+                f"is estimated at {money.shown(standing.claim.amount)}."
+            )
+        return self._spent(standing, state)
+
+    def _used_up(self, reached: CapReached, user: str) -> Spent:
+        """Of an answer that has used up a budget."""
+        cap = reached.standing.claim.cap
+        whose = whose_cap(cap, user)
+        return self._spent(
+            reached.standing, f"This answer has used up the budget for {whose} and was ended here."
+        )
+
+    def _spent(self, standing: Standing, state: str) -> Spent:
+        money, end_s = self._settings.money, standing.claim.span.end_s
+        renews_s, renews = None, "It does not renew."
+        if end_s < FOREVER_S:
+            when = datetime.fromtimestamp(end_s, money.time_zone)
+            renews_s, renews = end_s, f"It renews at {when:%Y-%m-%d %H:%M} {money.zone}."
+        return Spent(f"{state} {renews}", setting=standing.claim.cap.setting, renews_s=renews_s)
+
+
+def whose_cap(cap: Cap, user: str) -> str:
+    """Whose requests a cap counts, for people."""
+    kind, name = cap.subject
+    who = {
+        "everybody": "everybody together",
+        "team": f"the team {name}",
+        "user": user,
+        "key": "this key",
+    }[kind]
+    apart = [group for group in cap.each if group != kind]
+    return f"{who}, for each {' and '.join(apart)}" if apart else who
+
+
+def _uses_nothing(visit: Visit) -> bool:
+    """Whether a request begins nothing that uses tokens or money."""
+    endpoint = visit.route.endpoint
+    if visit.ask.websocket:
+        return False
+    if endpoint is not None and endpoint.usage == "none":
+        return True
+    return visit.ask.method in _READING
+
+
+def normal(name: bytes) -> bytes:
+    """A header's name as it is compared."""
+    return name.lower().replace(b"_", b"-")

@@ -1,0 +1,92 @@
+"""Where a stream can be ended so that what comes last can be read: after an event, after a line."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+from llamakey_addon.journey import Headers
+
+type Stream = Literal["sse", "ndjson"]
+
+_ENDS: Final[dict[Stream, re.Pattern[bytes]]] = {
+    "sse": re.compile(rb"\r?\n\r?\n|\r\r"),
+    "ndjson": re.compile(rb"\n"),
+}
+_KINDS: Final[dict[bytes, Stream]] = {
+    b"text/event-stream": "sse",
+    b"application/x-ndjson": "ndjson",
+    b"application/ndjson": "ndjson",
+    b"application/jsonl": "ndjson",
+    b"application/x-jsonl": "ndjson",
+    b"application/stream+json": "ndjson",
+}
+_TAIL: Final = 4
+_WAIT_BYTES: Final = 64 * 1024
+
+
+def seam_of(headers: Headers, expected: str) -> Seam | None:
+    """The seam of an answer that is a stream; None for one that is none.
+
+    Arguments:
+        expected: what a stream of the endpoint looks like. Some providers say `application/json`
+            of their lines.
+    """
+    kind, packed = b"", False
+    for name, value in headers:
+        match name.lower():
+            case b"content-type":
+                kind = value.partition(b";")[0].strip().lower()
+            case b"content-encoding" if value.strip().lower() not in (b"", b"identity"):
+                packed = True
+    stream = _KINDS.get(kind)
+    if kind == b"application/json" and expected == "ndjson":
+        stream = "ndjson"
+    return None if stream is None else Seam(stream, packed=packed)
+
+
+class Seam:
+    """Follows a stream and finds the places between its events. One that is packed has none."""
+
+    __slots__ = ("_end", "_packed", "_tail", "_waited", "kind")
+
+    def __init__(self, kind: Stream, *, packed: bool = False) -> None:
+        self.kind = kind
+        self._packed = packed
+        self._waited = 0
+        self._end = _ENDS[kind]
+        self._tail = b""
+
+    def passed(self, piece: bytes) -> None:
+        """These bytes have gone to the client."""
+        self._tail = (self._tail + piece[-_TAIL:])[-_TAIL:]
+
+    def last(self, piece: bytes) -> int | None:
+        """How much of `piece` may go so that what has gone ends with an event; None where none of
+        it does: then it goes as a whole, and the next one is looked at, unless that is `hopeless`.
+        """
+        if self._packed:
+            return None
+        tail = self._tail
+        if not tail:
+            return 0
+        if self._at_end(tail):
+            return 0
+        data = tail + piece
+        found = None
+        for end in self._end.finditer(data):
+            if end.end() > len(tail):
+                found = end.end()
+        if found is not None:
+            return found - len(tail)
+        self._waited += len(piece)
+        return None
+
+    @property
+    def hopeless(self) -> bool:
+        """Such a place will not be found."""
+        return self._packed or self._waited > _WAIT_BYTES
+
+    def _at_end(self, tail: bytes) -> bool:
+        ends = list(self._end.finditer(tail))
+        return bool(ends) and ends[-1].end() == len(tail)

@@ -1,0 +1,190 @@
+"""What a request will probably use, learned from what the same key has used before.
+
+For each key, provider, endpoint and model the mean of what came out is kept, and how far apart the
+figures were, newer requests weighing more; of what went in, how it compares with the guess that its
+bytes allow. The estimate is mean plus deviation, never nothing and never the worst case: with caps
+on money or tokens a request reserves it, and settles to the truth. Where a key is new to a model,
+what all keys did with it stands in; where nobody has used it, a plain figure. `max_tokens` and its
+kin bound it from above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+from llamakey_addon.journey import Call, Counts, Metered
+from llamakey_addon.meter import Asked, meter_for
+from llamakey_addon.meter.flavours import FLAVOURS
+from llamakey_addon.store import StoreError
+from llamakey_addon.store.ledger import Ledger
+
+#: Parameters that bound what comes out, in any provider's API, and where they stand in it.
+_BOUNDS: Final = (
+    ("max_tokens",),
+    ("max_completion_tokens",),
+    ("max_output_tokens",),
+    ("max_new_tokens",),
+    ("num_predict",),
+    ("maxOutputTokens",),
+    ("generationConfig", "maxOutputTokens"),
+    ("generation_config", "max_output_tokens"),
+    ("options", "num_predict"),
+    ("parameters", "max_new_tokens"),
+    ("input", "max_tokens"),
+    ("input", "max_new_tokens"),
+    ("inferenceConfig", "maxTokens"),
+    ("generation", "model_parameters", "max_tokens"),
+)
+#: How many answers are asked for at once.
+_CHOICES: Final = (("n",), ("num_generations",), ("generationConfig", "candidateCount"))
+_USUAL_OUTPUT_TOKENS: Final = 500
+_NEWEST_WEIGHT: Final = 0.1
+_KEPT: Final = 20_000
+_EVERYBODY: Final = ""
+
+
+class Habit:
+    """What requests of one kind came to: means, and mean distances from them."""
+
+    __slots__ = ("cost", "cost_off", "n", "output", "output_off", "ratio", "ratio_off")
+
+    def __init__(self, figures: Mapping[str, float] | None = None) -> None:
+        for name in self.__slots__:
+            setattr(self, name, float((figures or {}).get(name, 0.0)))
+
+    n: float
+    """How many, up to where the newest weighs as much as it ever does."""
+    output: float
+    """Tokens."""
+    output_off: float
+    ratio: float
+    """Of input tokens to those guessed from the request's bytes."""
+    ratio_off: float
+    cost: float
+    """Nano-dollars."""
+    cost_off: float
+
+    def learn(self, output: float, ratio: float | None, cost: float) -> None:
+        self.n = min(self.n + 1, 1 / _NEWEST_WEIGHT)
+        self._move("output", output)
+        self._move("cost", cost)
+        if ratio is not None:
+            self._move("ratio", ratio)
+
+    def _move(self, name: str, value: float) -> None:
+        mean, off = getattr(self, name), getattr(self, f"{name}_off")
+        if self.n == 1 or not (mean or off):
+            setattr(self, name, value)
+            return
+        weight = 1 / self.n
+        setattr(self, f"{name}_off", off + weight * (abs(value - mean) - off))
+        setattr(self, name, mean + weight * (value - mean))
+
+    def figures(self) -> dict[str, float]:
+        return {name: round(getattr(self, name), 3) for name in self.__slots__}
+
+
+class Estimates:
+    """What was learned, by kind of request."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._habits: OrderedDict[tuple[str, str, str, str], Habit] = OrderedDict()
+
+    def counts(self, call: Call, asked: Asked, *, closely: bool) -> dict[str, int]:
+        """What a request will probably use.
+
+        Arguments:
+            closely: read the request for it: what it says of itself (images, characters), and what
+                bounds the answer. Else there are tokens in and out alone.
+        """
+        if closely:
+            endpoint = call.visit.route.endpoint
+            counts = dict(meter_for(endpoint, 200, (), asked).end(complete=False).counts)
+        else:
+            counts = {"input_tokens": asked.input_tokens()}
+        habit = self._habit(call, call.visit.user.key_id)
+        if not habit.n:
+            habit = self._habit(call, _EVERYBODY)
+        if "input_tokens" in counts and habit.n and habit.ratio:
+            ratio = habit.ratio + habit.ratio_off
+            counts["input_tokens"] = math.ceil(counts["input_tokens"] * ratio)
+        output = _usual_output(call)
+        if habit.n:
+            output = math.ceil(habit.output + habit.output_off)
+        elif output and closely:
+            output *= _choices(asked)
+        bound = _bound(asked) if output and closely else None
+        if bound is not None:
+            output = min(output, bound * _choices(asked))
+        if output:
+            counts["output_tokens"] = output
+        return counts
+
+    def cost_nusd(self, call: Call) -> int:
+        """What such requests have cost until now; 0 where nobody has made one."""
+        for key_id in (call.visit.user.key_id, _EVERYBODY):
+            habit = self._habit(call, key_id)
+            if habit.n:
+                return math.ceil(habit.cost + habit.cost_off)
+        return 0
+
+    def learn(self, call: Call, asked: Asked, metered: Metered, cost_nusd: int) -> None:
+        """What a request has come to. Only whole answers teach."""
+        if not metered.exact or not metered.counts:
+            return
+        counts: Counts = metered.counts
+        guess = asked.input_tokens()
+        ratio = counts.get("input_tokens", 0) / guess if guess else None
+        for key_id in (call.visit.user.key_id, _EVERYBODY):
+            habit = self._habit(call, key_id)
+            habit.learn(counts.get("output_tokens", 0), ratio, cost_nusd)
+            self._ledger.remember(key_id, *_kind(call), habit.figures())
+
+    def _habit(self, call: Call, key_id: str) -> Habit:
+        name = (key_id, *_kind(call))
+        habit = self._habits.get(name)
+        if habit is None:
+            try:
+                habit = Habit(self._ledger.learned(*name))
+            except StoreError:
+                return Habit()  # nothing is known for now
+            self._habits[name] = habit
+            if len(self._habits) > _KEPT:
+                self._habits.popitem(last=False)
+        else:
+            self._habits.move_to_end(name)
+        return habit
+
+
+def _kind(call: Call) -> tuple[str, str, str]:
+    route = call.visit.route
+    endpoint = "" if route.endpoint is None else route.endpoint.name
+    return route.provider.id, endpoint, call.model
+
+
+def _usual_output(call: Call) -> int:
+    """For a kind of answer that nobody has seen yet."""
+    endpoint = call.visit.route.endpoint
+    flavour = None if endpoint is None else FLAVOURS.get(endpoint.usage)
+    return _USUAL_OUTPUT_TOKENS if flavour is None or flavour.text is not None else 0
+
+
+def _bound(asked: Asked) -> int | None:
+    """The least of what bounds an answer's length."""
+    found = [value for way in _BOUNDS if (value := _number(asked, way)) is not None]
+    return min(found, default=None)
+
+
+def _choices(asked: Asked) -> int:
+    return max((_number(asked, way) or 1 for way in _CHOICES), default=1)
+
+
+def _number(asked: Asked, way: tuple[str, ...]) -> int | None:
+    value: object = asked.document
+    for name in way:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if type(value) is int and 0 < value <= 10_000_000 else None

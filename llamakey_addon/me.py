@@ -1,0 +1,123 @@
+"""What one key may do, and what is left of it: the answer to `GET /_llamakey/me`.
+
+It speaks of the key that asks, of its user and of what its user shares with others: of shared caps
+what is left is told, and not who used the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from llamakey_addon.caps import Bound
+from llamakey_addon.config import Money
+from llamakey_addon.journey import Answer, Policy, Rule, User
+from llamakey_addon.store.ledger import Standing
+from llamakey_addon.store.windows import FOREVER_S
+
+
+def answer(
+    user: User, caps: Iterable[tuple[Bound, Standing]], money: Money, now_s: float
+) -> Answer:
+    """The answer, as JSON.
+
+    Arguments:
+        caps: those that hold for the user, and where they are.
+    """
+    limits, budgets = [], []
+    for bound, standing in caps:
+        if bound.cap.unit == "nusd":
+            budgets.append(_budget(bound, standing, money))
+        else:
+            limits.append(_limit(bound, standing, now_s))
+    bounds = [p.body_bytes for p in (user.policy, user.scope) if p is not None and p.body_bytes]
+    document = {
+        "user": user.name,
+        "team": user.policy.team or None,
+        "key": {"id": user.key_id, "name": user.key_name},
+        **_rules(user.policy),
+        "scope": None if user.scope is None else _rules(user.scope),
+        "body_bytes": min(bounds, default=None),
+        "limits": limits,
+        "budgets": budgets,
+    }
+    headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
+    return Answer(200, "OK", headers, json.dumps(document, indent=1).encode() + b"\n")
+
+
+def _rules(policy: Policy) -> dict[str, Any]:
+    """A whitelist and what is denied; None for `allow` means that everything is allowed."""
+    return {
+        "allow": None if policy.allow is None else list(map(_rule, policy.allow)),
+        "deny": list(map(_rule, policy.deny)),
+    }
+
+
+def _rule(rule: Rule) -> dict[str, list[str]]:
+    parts = {
+        "providers": rule.providers,
+        "methods": rule.methods,
+        "paths": rule.paths,
+        "models": rule.models,
+    }
+    return {name: list(words) for name, words in parts.items() if words}
+
+
+def _common(bound: Bound) -> dict[str, Any]:
+    cap = bound.cap
+    parts: dict[str, Any] = {"setting": cap.setting, "for": cap.subject[0], **_rule(cap.of)}
+    if cap.tags:
+        parts["tags"] = list(cap.tags)
+    if cap.each:
+        parts["each"] = list(cap.each)
+    return parts
+
+
+def _is_told(bound: Bound) -> bool:
+    """Whether one number is all there is to tell: not where each model, say, has its own."""
+    return not {"provider", "model"} & set(bound.cap.each)
+
+
+def _is_own(bound: Bound) -> bool:
+    return bound.cap.subject[0] in ("user", "key") or bool({"user", "key"} & set(bound.cap.each))
+
+
+def _limit(bound: Bound, standing: Standing, now_s: float) -> dict[str, Any]:
+    cap = bound.cap
+    parts = {**_common(bound), cap.unit: cap.most}
+    if cap.window:
+        parts["per"] = cap.window
+    if _is_told(bound):
+        parts["left"] = standing.left
+        if standing.free_in_s:
+            parts["free_at"] = _time(now_s + standing.free_in_s)
+    return parts
+
+
+def _budget(bound: Bound, standing: Standing, money: Money) -> dict[str, Any]:
+    cap = bound.cap
+    parts = {
+        **_common(bound),
+        "spend": _amount(cap.most, money),
+        "currency": money.currency,
+        "per": cap.window,
+        "hard": cap.hard,
+    }
+    if _is_told(bound):
+        parts["left"] = _amount(standing.left, money)
+        if _is_own(bound):
+            parts["spent"] = _amount(standing.settled, money)
+            parts["reserved"] = _amount(standing.reserved, money)
+    end_s = standing.claim.span.end_s
+    parts["renews"] = None if end_s >= FOREVER_S else _time(end_s)
+    return parts
+
+
+def _amount(nusd: int, money: Money) -> float:
+    return float(round(money.amount(nusd), 9))
+
+
+def _time(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")[:-6] + "Z"

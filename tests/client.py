@@ -46,9 +46,19 @@ class Answer:
         )
 
     @property
+    def denial(self) -> bool:
+        """Whether the proxy itself answered. All answers that pass it have its id."""
+        told = bool(self.header("x-llamakey-request-id"))
+        return told and self.header("cache-control") == "no-store"
+
+    @property
     def end_to_end(self) -> list[tuple[bytes, bytes]]:
         """Fields that concern the client, in their order."""
-        return [(key, value) for key, value in self.headers if key.lower() not in HOP_BY_HOP]
+        return [
+            (key, value)
+            for key, value in self.headers
+            if key.lower() not in HOP_BY_HOP and key != b"x-llamakey-request-id"
+        ]
 
 
 class Wire:

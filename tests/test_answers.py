@@ -6,7 +6,8 @@ is a connection's own, not the answer's:
 - `Connection`, `Keep-Alive`, `Transfer-Encoding`, `Trailer`: hop-by-hop (RFC 9110, 7.6.1), each
   side has its own connection, and its own framing where the provider's ends by closing;
 - the version: a proxy states its own (RFC 9110, 6.2);
-- 1xx answers and trailers may be dropped (RFC 9110, 15.2 and 6.5.1), whole and without a trace.
+- 1xx answers and trailers may be dropped (RFC 9110, 15.2 and 6.5.1), whole and without a trace;
+- `x-llamakey-request-id` is the proxy's own word to the client.
 """
 
 from __future__ import annotations

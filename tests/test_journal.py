@@ -283,6 +283,12 @@ def test_the_file_is_private_appended_and_whole(tmp_path):
         "bytes_down": 34567,
         "first_byte_ms": 210.0,
         "total_ms": 812.3,
+        "team": "",
+        "tag": "",
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cost_nusd": 0,
+        "quality": "none",
         "end": "complete",
     }
 

@@ -232,7 +232,8 @@ def _greeting(text: str) -> Reply:
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     base = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1760000000, "model": "m"}
-    return json_reply({**base, "choices": [choice]})
+    usage = {"prompt_tokens": 9, "completion_tokens": 10, "total_tokens": 19}
+    return json_reply({**base, "choices": [choice], "usage": usage})
 
 
 @pytest.mark.sdk

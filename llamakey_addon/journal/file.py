@@ -124,17 +124,14 @@ def _record(receipt: Receipt) -> dict[str, object]:
         "bytes_down": receipt.bytes_down,
         "first_byte_ms": None if first is None else round(first, 1),
         "total_ms": round(receipt.total_ms, 1),
+        "team": _word(receipt.team),
+        "tag": _word(receipt.tag),
+        "input_tokens": receipt.counts.get("input_tokens", 0),
+        "output_tokens": receipt.counts.get("output_tokens", 0),
+        "cost_nusd": receipt.cost_nusd,
+        "quality": receipt.quality,
         "end": _word(receipt.end),
     }
-    if receipt.team:
-        record["team"] = _word(receipt.team)
-    if receipt.tag:
-        record["tag"] = _word(receipt.tag)
-    if receipt.quality != "none":
-        record["input_tokens"] = receipt.counts.get("input_tokens", 0)
-        record["output_tokens"] = receipt.counts.get("output_tokens", 0)
-        record["cost_nusd"] = receipt.cost_nusd
-        record["quality"] = receipt.quality
     if receipt.denied:
         record["denied"] = _word(receipt.denied)
     if receipt.note:

@@ -32,7 +32,8 @@ class Answer:
     @property
     def denial(self) -> bool:
         """Whether the proxy itself answered."""
-        return bool(self.header("x-llamakey-request-id"))
+        told = bool(self.header("x-llamakey-request-id"))
+        return told and self.header("cache-control") == "no-store"
 
     @property
     def closes(self) -> bool:

@@ -206,6 +206,10 @@ class Terminal:
                 raise AssertionError(f"{pattern!r} was not printed:\n{self.printed}")
         return found
 
+    def press(self, keys: str) -> None:
+        """Type on its keyboard."""
+        os.write(self._main, keys.encode())
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)

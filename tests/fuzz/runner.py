@@ -399,7 +399,10 @@ async def fuzz(
             for name, provider in providers.items()
         },
     }
-    proxy = await asyncio.to_thread(start, world, folder, mode, config=config)
+    # One user alone: then bodies of unknown endpoints are nobody else's business, and streamed (who
+    # starts `lmk` gets a key too, in the name of their account).
+    alone = {"LOGNAME": "alice"}
+    proxy = await asyncio.to_thread(start, world, folder, mode, config=config, env=alone)
     run = Run(proxy, providers, seed)
     begun = time.monotonic()
     try:

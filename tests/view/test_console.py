@@ -23,7 +23,7 @@ def test_the_console_shows_requests_and_no_real_key(world: World, tmp_path: Path
     environ = harness._environment(world, home, data, {})
     command = shlex.join([str(starts.BIN / "mitmproxy"), "-s", str(harness.SCRIPT)])
     with readme.terminal(command, tmp_path, environ) as console:
-        console.wait_for(r"\[127\.0\.0\.1:%d\]" % port)
+        console.wait_for(rf"\[127\.0\.0\.1:{port}\]")
         with Wire(f"http://localhost:{port}") as wire:
             wire.request("GET", "/openai/v1/models", [("Authorization", f"Bearer {key}")])
             assert wire.answer().status == 200

@@ -25,7 +25,7 @@ import yaml
 
 from llamakey_addon import certificates
 from tests import canary, starts
-from tests.fakes import World, aws, tokens
+from tests.fakes import World, aws, google, tokens
 from tests.fakes.families import FAMILIES
 from tests.starts import BIN, ROOT, Process
 
@@ -185,7 +185,7 @@ class Proxy:
 
         The one file that may hold a local key is `llamakey_local.env`.
         """
-        real = [*self.world.keys.values(), *tokens.every()]
+        real = [*self.world.keys.values(), *tokens.every(), google.canary()]
         found = canary.find_in_folder(self.folder, real)
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and not path.is_symlink() and path.name != "llamakey_local.env":

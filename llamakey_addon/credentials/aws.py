@@ -16,8 +16,6 @@ from llamakey_addon.keys import Secret, SecretMisuse, looks_local
 
 _LOOKED_S: Final = 300.0
 """How long what botocore said is taken for true."""
-#: Headers that a signature covers beside its own, where they are there.
-_COVERED: Final = frozenset({b"content-type"})
 
 
 def maker(recipe: Recipe, ask: Ask) -> Maker:
@@ -90,7 +88,8 @@ class Signer:
         covered = {
             name.decode("ascii"): value.decode("latin-1")
             for name, value in request.headers
-            if name.lower() in _COVERED
+            # What must be covered beside its own, and what says how the body is read.
+            if name.lower() == b"content-type" or name.lower().startswith(b"x-amz")
         }
         draft = awsrequest.AWSRequest(
             method=request.method,

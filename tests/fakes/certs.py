@@ -8,8 +8,9 @@ from pathlib import Path
 
 import trustme
 
-KINDS = ("good", "untrusted", "other-host", "expired")
-"""`untrusted` has a CA that nobody was told of, `other-host` a name that is not localhost."""
+KINDS = ("good", "untrusted", "other-host", "expired", "google")
+"""`untrusted` has a CA that nobody was told of, `other-host` a name that is not localhost, `google`
+Google's names, for proxies that are led to it under them."""
 
 
 class Certificates:
@@ -40,6 +41,8 @@ class Certificates:
         match kind:
             case "good":
                 return self._ca.issue_cert("localhost", "127.0.0.1", "::1")
+            case "google":
+                return self._ca.issue_cert("*.googleapis.com", "aiplatform.us.rep.googleapis.com")
             case "untrusted":
                 return trustme.CA().issue_cert("localhost", "127.0.0.1", "::1")
             case "other-host":

@@ -30,13 +30,6 @@ def good(token: str, family: str) -> bool:
     return issued is not None and issued.family == family and time.time() < issued.ends_s
 
 
-def revoke_all(family: str) -> None:
-    """As if the provider had withdrawn them before their time."""
-    for token, issued in list(_issued.items()):
-        if issued.family == family:
-            del _issued[token]
-
-
 def every() -> list[str]:
-    """All that were issued and not revoked: what may stand in nobody's logs."""
+    """All that were issued: what may stand in nobody's logs."""
     return list(_issued)

@@ -37,7 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys_app, name="keys")
-app_books.add_to(app)
 
 
 _Shell = Literal["bash", "fish", "powershell", "dotenv", "json"]
@@ -230,6 +229,9 @@ def script() -> None:
     from llamakey_addon.cli.env import script_path
 
     sys.stdout.write(f"{script_path()}\n")
+
+
+app_books.add_to(app)
 
 
 def _versions() -> str:

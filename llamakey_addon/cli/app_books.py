@@ -71,10 +71,10 @@ def usage(
     ] = "1%",
     config: Config = None,
 ) -> None:
-    """Show who spent what: requests, tokens and money, from the ledger.
+    """Show who spent what, from the ledger.
 
-    Days and currency are those of `money` in config.yaml. With --reconcile, the exit code is 1 when
-    a model differs by more than the tolerance.
+    Requests, tokens and money. Days and currency are those of `money` in config.yaml. With
+    --reconcile, the exit code is 1 when a model differs by more than the tolerance.
     """
     if as_csv and json:
         raise typer.BadParameter("--csv and --json are two forms. Choose one.")
@@ -107,7 +107,10 @@ def users(
     json: Json = False,
     config: Config = None,
 ) -> None:
-    """List users: team, keys, what they may, and what is left of their budgets."""
+    """List users, and what is left for each.
+
+    Their team, keys, rules, limits and budgets, of config.yaml and of keys.
+    """
     from llamakey_addon.cli import people
 
     if name is None:
@@ -123,7 +126,7 @@ def teams(
     json: Json = False,
     config: Config = None,
 ) -> None:
-    """List teams: members, what they may, and what is left of their budgets."""
+    """List teams, and what is left for each."""
     from llamakey_addon.cli import people
 
     if name is None:

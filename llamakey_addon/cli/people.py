@@ -18,7 +18,7 @@ from llamakey_addon.cli.keys import print_json
 from llamakey_addon.cli.table import Cell, Column, print_table
 from llamakey_addon.config import Money, Settings
 from llamakey_addon.config.words import folded
-from llamakey_addon.errors import LlamaKeyError
+from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.journal import escape
 from llamakey_addon.journey import Policy
 from llamakey_addon.serve import show as showing
@@ -76,6 +76,17 @@ class _Book:
         found |= {folded(name): name for name in self.settings.people.users}
         return sorted(found.values(), key=lambda name: (name == _OTHERS, folded(name)))
 
+    def key_caps(self, row: KeyRow) -> tuple[Held, ...]:
+        """The key's own bounds, beside its user's."""
+        if not row.scope or row.ended(self.now_s):
+            return ()
+        try:
+            caps = self.settings.scope(row.scope, row.id).caps
+        except ConfigError:
+            return ()  # nothing is allowed by it
+        facts = _facts(row.user, self.settings.policy(row.user).team, row.id)
+        return bounds.held(self.store, caps, facts, self.money, self.now_s)
+
     def person(self, name: str) -> Person:
         policy = self.settings.policy(name)
         facts = _facts("" if name == _OTHERS else name, policy.team)
@@ -94,8 +105,8 @@ class _Book:
         return Group(name, policy, members, caps)
 
 
-def _facts(user: str, team: str) -> Facts:
-    return Facts(user, "", team, "", "", "", "", "", "")
+def _facts(user: str, team: str, key_id: str = "") -> Facts:
+    return Facts(user, key_id, team, "", "", "", "", "", "")
 
 
 def _reading(config: Path | None, tell: Callable[[_Book], None]) -> None:
@@ -197,7 +208,8 @@ def show_user(name: str, *, as_json: bool, config: Path | None) -> None:
                 ("bodies", f"up to {policy.body_bytes} bytes" if policy.body_bytes else ""),
             ],
         )
-        _print_caps(person.caps, book.money)
+        of_keys = [it for row in person.keys for it in book.key_caps(row)]
+        _print_caps([*person.caps, *of_keys], book.money)
         if person.keys:
             showing.say()
             # Without the user, who is the same in all.
@@ -266,6 +278,7 @@ def _person_record(person: Person, book: _Book) -> dict[str, Any]:
                 "name": row.name,
                 "state": row.ended(book.now_s) or "valid",
                 "last_used": row.last_used_s and when.iso(row.last_used_s),
+                **_caps_record(book.key_caps(row), book.money),
             }
             for row in person.keys
         ],
@@ -280,6 +293,12 @@ def _policy_record(policy: Policy, caps: Sequence[Held], money: Money) -> dict[s
         "deny": bounds.rules_record(policy.deny),
         "body_bytes": policy.body_bytes,
         "currency": money.currency,
+        **_caps_record(caps, money),
+    }
+
+
+def _caps_record(caps: Sequence[Held], money: Money) -> dict[str, Any]:
+    return {
         "limits": [bounds.record(it, money) for it in caps if it.cap.unit != "nusd"],
         "budgets": [bounds.record(it, money) for it in caps if it.cap.unit == "nusd"],
     }

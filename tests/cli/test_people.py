@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -123,6 +124,19 @@ def test_one_user_at_length(team):
     assert any(line.startswith("EUR 5.00 in all") and "0.50" in line for line in lines)
     assert any(line.startswith("alice-laptop  ") and "2h ago" in line for line in lines)
     assert any(line.startswith("alice-agent  ") and "expired" in line for line in lines)
+
+
+def test_bounds_of_keys_are_told_with_their_user(team):
+    scope = '{"budgets": [{"spend": 2, "per": "day"}]}'
+    key_id = make_key(team.home, "dave-ci", "dave", scope=scope)
+    fill(
+        team.home,
+        {"when": when.iso(time.time()).rstrip("Z"), "cents": 50, "user": "dave", "key_id": key_id},
+    )
+    [key] = asked(team, "users", "dave")["keys"]
+    assert (key["budgets"][0]["used"], key["budgets"][0]["left"]) == (0.25, 1.75)
+    out = team.here("users", "dave").out
+    assert re.search(rf"^EUR 2.00/day +0.25 +1.75 .*scope of key {key_id}", out, re.MULTILINE)
 
 
 def test_teams(team):

@@ -387,6 +387,8 @@ def test_what_of_a_head_goes_upstream() -> None:
         (b"Forwarded", b"for=1"),
         (b"X-Forwarded-For", b"1"),
         (b"X_Forwarded_Proto", b"https"),
+        (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        (b"Sec_WebSocket_Protocol", b"a"),
         (b"X-HTTP-Method-Override", b"DELETE"),
         (b"Accept-Encoding", b"br;q=1, GZIP;q=0.5, deflate, zstd"),
         (b"User-Agent", b"t"),

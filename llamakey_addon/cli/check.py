@@ -84,6 +84,12 @@ def _store(settings: Settings, report: _Report) -> None:
         return
     valid = [row for row in rows if row.ended(time.time()) is None]
     report.facts.append(f"{_count(len(valid), 'local key')} in {settings.data_folder}")
+    for provider in settings.providers.values():
+        if provider.metadata and provider.metadata not in {row.name for row in valid}:
+            report.warnings.append(
+                f"providers.{provider.id}.metadata: there is no valid local key named "
+                f"{provider.metadata}. Make it: lmk keys new {provider.metadata}"
+            )
     users = settings.people.users
     if users and "*" not in users:
         named = {folded(name) for name in users}

@@ -88,6 +88,11 @@ class Login:
             )
         if lacks := self.lacking():
             raise LoginUnusable(f"set {_and(lacks)}")
+        if name := self._clients():
+            raise LoginUnusable(
+                f"{name} holds a local LlamaKey key, not {self.entry.name}'s: put the real one "
+                "there (did you load a client's environment in the server's shell?)"
+            )
         names = (*making.inputs, *making.fixed)
         inputs = {name: value for name in names if (value := self.value(name))}
         secret = self._secret(inputs.pop(making.secret)) if making.secret else None
@@ -116,6 +121,14 @@ class Login:
         )
 
     # ── inner ─────────────────────────────────────────────────────────────────────────────────
+
+    def _clients(self) -> str:
+        """A variable of a client's environment that is set here to a local key, or ""."""
+        names = (name for client in self.entry.clients for name in client.env)
+        given = self.given.values()
+        return next(
+            (n for n in names if keys.looks_local(self._set(n)) and f"env:{n}" not in given), ""
+        )
 
     def _set(self, variable: str) -> str:
         return self.environ.get(variable, "").strip()

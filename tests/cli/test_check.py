@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -105,3 +106,18 @@ def test_a_running_proxy_is_no_fault(lmk):
         assert done.code == 0
         assert f"a LlamaKey serves on localhost:{serving.port}" in done.out
         serving.stop()
+
+
+def test_what_credentials_are_made_of_is_shown_and_the_metadata_servers_key_looked_for(lmk, port):
+    (lmk.folder / "account.json").write_text('{"type": "service_account", "project_id": "p"}')
+    (lmk.folder / "account.json").chmod(0o600)
+    (lmk.folder / "config.yaml").write_text(
+        "providers:\n  vertex: {login: {credentials: file:account.json}, metadata: robot}\n"
+    )
+    done = lmk("check", "--listen", f"localhost:{port}")
+    assert "made from file:account.json" in done.out
+    assert "there is no valid local key named robot" in done.out
+    lmk("keys", "new", "robot")
+    assert "robot" not in lmk("check", "--listen", f"localhost:{port}").out
+    [vertex] = [row for row in json.loads(lmk("providers", "--json").out) if row["id"] == "vertex"]
+    assert (vertex["ready"], vertex["source"]) == (True, "file:account.json")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from llamakey_addon.clients import keyfiles
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.journey import Recipe
@@ -156,3 +158,59 @@ def test_a_provider_of_ones_own_logs_in_by_its_own_settings_alone(tmp_path: Path
     settings = load(tmp_path, text, **ENTRA, EU_SECRET=SECRET)
     assert recipe(settings, "azure-eu").hosts == {"eu.openai.azure.com"}
     assert not settings.providers["azure-us"].ready
+
+
+def test_a_client_s_environment_is_no_owner_s(tmp_path: Path) -> None:
+    """Also where nothing but the name says that a pair is ours."""
+    pair = {"AWS_ACCESS_KEY_ID": "LMKabcdefghij", "AWS_SECRET_ACCESS_KEY": LOCAL}
+    bedrock = load(tmp_path, AWS_REGION="us-east-1", **pair).providers["bedrock"]
+    assert not bedrock.ready and "AWS_SECRET_ACCESS_KEY holds a local" in bedrock.missing
+    path = tmp_path / "llamakey_vertex.json"
+    path.write_text(keyfiles.content("http://p", "vertex", LOCAL, str(path)))
+    vertex = load(tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(path)).providers["vertex"]
+    assert not vertex.ready and "local LlamaKey credential" in vertex.missing
+    path.write_text('{"type": "service_account", "client_email": "abc@llamakey.invalid"}')
+    vertex = load(tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(path)).providers["vertex"]
+    assert "has made for a client" in vertex.missing
+    path.write_text('{"type": "something"}')
+    vertex = load(tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(path)).providers["vertex"]
+    assert "no credentials file of Google's" in vertex.missing
+
+
+def test_what_an_extra_brings_is_named_where_it_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "botocore" else found(name)
+    )
+    environ = {"AWS_REGION": "us-east-1", "AWS_PROFILE": "team"}
+    missing = load(tmp_path, **environ).providers["bedrock"].missing
+    assert "pip install 'llamakey[bedrock]'" in missing
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("openai: {metadata: alice}", "has no metadata server"),
+        ("openai: {regions: [eu]}", "regions are nothing of this provider's"),
+        ("vertex: {upstream: https://x.example, regions: [eu]}", "regions are nothing"),
+        (
+            "vertex: {metadata: alice}\n  other: {like: vertex, upstream: https://x.example, "
+            "key: env:A, metadata: bob}",
+            "it is vertex's already",
+        ),
+    ],
+)
+def test_settings_that_are_for_some_alone(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(tmp_path, f"providers:\n  {text}\n")
+
+
+def test_a_new_region_is_added_and_the_credential_may_go_there(tmp_path: Path) -> None:
+    text = "providers: {vertex: {regions: [us-new1], key: env:EXPRESS}}"
+    vertex = load(tmp_path, text, EXPRESS=SECRET).providers["vertex"]
+    assert vertex.regions["us-new1"].host == "us-new1-aiplatform.googleapis.com"
+    assert vertex.secret is not None
+    assert vertex.secret.reveal("us-new1-aiplatform.googleapis.com")
+    assert vertex.secret.reveal("aiplatform.eu.rep.googleapis.com")

@@ -114,7 +114,7 @@ def test_it_signs_for_its_own_host_alone(tmp_path: Path, monkeypatch: pytest.Mon
     ("environ", "says"),
     [
         ({"AWS_PROFILE": "nobody"}, "no AWS profile of this name"),
-        (keys(AWS_SECRET_ACCESS_KEY="sk-lmk-abcdefghij-x"), "local LlamaKey key"),
+        ({"AWS_PROFILE": "clients"}, "local LlamaKey key"),
         ({"AWS_PROFILE": "empty"}, "there are no AWS credentials"),
     ],
 )
@@ -122,6 +122,9 @@ def test_what_cannot_be_had_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], says: str
 ) -> None:
     (tmp_path / "config").write_text("[profile empty]\nregion = us-east-1\n")
+    (tmp_path / "credentials").write_text(
+        "[clients]\naws_access_key_id=LMKabcdefghij\naws_secret_access_key=sk-lmk-abcdefghij-x\n"
+    )
     with pytest.raises(MakingFailed, match=says) as failed:
         make(recipe(tmp_path, monkeypatch, **environ))
     assert not failed.value.passing

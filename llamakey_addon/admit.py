@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -52,6 +52,8 @@ class Expected:
 
 
 _NOTHING: Final = Expected()
+#: Before anything is known; enough that a cap which is used up stands against it.
+_LITTLE: Final = Expected(input_tokens=1, cost_nusd=1, free=True)
 
 
 class Admission:
@@ -85,7 +87,10 @@ class Admission:
         facts = self.facts(call)
         bounds = [bound for bound in self._bounds_of(visit.user) if bound.fits(facts)]
         counted = any(bound.cap.unit in ("tokens", "nusd") for bound in bounds)
-        expected = self._expected(call, asked, now_s, counted=counted)
+        if _names_its_model_later(call):
+            expected = _LITTLE
+        else:
+            expected = self._expected(call, asked, now_s, counted=counted)
         if counted:
             self._check_countable(call, bounds, expected)
         opening = Opening(
@@ -101,6 +106,54 @@ class Admission:
                 self._ledger.renew(self._caps_name())
                 self._name = self._caps_name()
             return self._ledger.admit(opening, self._claims(bounds, facts, expected, now_s))
+        except CapReached as reached:
+            raise self._denial(reached, visit.user.name) from None
+        except StoreError as error:
+            raise NoLedger(str(error)) from error
+
+    def name(self, grant: Grant, call: Call, asked: Asked, used: Counts) -> None:
+        """Admit a message of a WebSocket that names the model; each is a request of its own.
+
+        Arguments:
+            call: with that model.
+            asked: what the message says of itself.
+            used: what the WebSocket has used until now.
+
+        Raises as `admit` does, and Forbidden where what was used could not be told apart by model.
+        """
+        hold, visit = grant.hold, call.visit
+        before = grant.call.model
+        if before and before != call.model and self.is_counted(visit.user):
+            raise Forbidden(
+                f"This WebSocket is for {before}, since tokens or money of {visit.user.name} are "
+                "bounded and its answers are priced by one model. Open another for another model."
+            )
+        facts = replace(hold.opening.facts, model=call.model)
+        bounds = [bound for bound in self._bounds_of(visit.user) if bound.fits(facts)]
+        if not bounds and not hold.claims and before == call.model:
+            return
+        now_s = hold.opening.time_s
+        counted = any(bound.cap.unit in ("tokens", "nusd") for bound in bounds)
+        expected = self._expected(call, asked, now_s, counted=counted)
+        if counted:
+            self._check_countable(call, bounds, expected)
+        spent = 0 if expected.price is None else expected.price.cost_nusd(used) or 0
+        expected = replace(
+            expected,
+            input_tokens=expected.input_tokens + used.get("input_tokens", 0),
+            output_tokens=expected.output_tokens + used.get("output_tokens", 0),
+            cost_nusd=expected.cost_nusd + spent,
+        )
+        opening = replace(
+            hold.opening,
+            facts=facts,
+            input_tokens=expected.input_tokens,
+            output_tokens=expected.output_tokens,
+            cost_nusd=expected.cost_nusd,
+        )
+        claims = self._claims(bounds, facts, expected, now_s)
+        try:
+            self._ledger.readmit(hold, opening, claims, again=bool(before))
         except CapReached as reached:
             raise self._denial(reached, visit.user.name) from None
         except StoreError as error:
@@ -415,6 +468,12 @@ def _uses_nothing(visit: Visit) -> bool:
     if endpoint is not None and endpoint.usage == "none":
         return True
     return visit.ask.method in _READING
+
+
+def _names_its_model_later(call: Call) -> bool:
+    """Whether a request is the head of a WebSocket whose messages name the model."""
+    endpoint = call.visit.route.endpoint
+    return endpoint is not None and endpoint.model == "message" and not call.model
 
 
 def normal(name: bytes) -> bytes:

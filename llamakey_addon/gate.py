@@ -267,8 +267,11 @@ class Gate:
             upgrade=visit.upgrade,
         )
 
-    def message(self, grant: Grant, content: bytes) -> Grant:
+    def message(self, grant: Grant, content: bytes, used: Counts) -> Grant:
         """May this message of a client's WebSocket be sent? The grant, with the model it names.
+
+        Arguments:
+            used: what the WebSocket has used until now.
 
         Raises:
             Denied: a rule stands against it, or it cannot be read.
@@ -276,10 +279,10 @@ class Gate:
         isolation.judge_message(grant.visit, content, self._whose(grant.visit))
         if not authorize.names_model(grant.visit, content):
             return grant
-        limit = self.limits.json_body_bytes
-        return replace(
-            grant, call=authorize.judge(grant.visit, Body(content), json_body_bytes=limit)
-        )
+        body = Body(content)
+        call = authorize.judge(grant.visit, body, json_body_bytes=self.limits.json_body_bytes)
+        self._admission.name(grant, call, Asked.of(call, body), used)
+        return replace(grant, call=call, watched=self._admission.watches(grant.hold))
 
     def grow(self, grant: Grant, counts: Counts) -> None:
         """Reserve more for an answer that has used this much until now.

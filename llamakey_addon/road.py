@@ -40,6 +40,7 @@ from llamakey_addon.errors import (
     HeadTimeout,
     NoCredential,
     Spent,
+    TooMany,
     Unauthenticated,
     UpstreamFault,
     UpstreamTimeout,
@@ -47,7 +48,18 @@ from llamakey_addon.errors import (
 from llamakey_addon.exchange import Exchange, new_id
 from llamakey_addon.filters import chain_for
 from llamakey_addon.gate import ERRAND_BYTES, Gate, too_large
-from llamakey_addon.journey import Answer, Ask, Body, Errand, Outgoing, Recipe, Seal, Usage, Visit
+from llamakey_addon.journey import (
+    NO_COUNTS,
+    Answer,
+    Ask,
+    Body,
+    Errand,
+    Outgoing,
+    Recipe,
+    Seal,
+    Usage,
+    Visit,
+)
 from llamakey_addon.keys import redact
 from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
 from llamakey_addon.meter import meter_for
@@ -854,7 +866,8 @@ class Road:
 
     def _judge_message(self, x: Exchange, content: bytes) -> None:
         assert x.grant is not None
-        x.grant = self._gate.message(x.grant, content)
+        used = NO_COUNTS if x.listener is None else x.listener.so_far()
+        x.grant = self._gate.message(x.grant, content, used)
 
     def _relay_up(self, data: bytes) -> None:
         x = self._exchange
@@ -988,7 +1001,12 @@ class Road:
         x = self._exchange
         if x is not None and self._state is _State.SOCKET:
             self._gate.cut_off(x.ask, denied)
-            code = frames.INTERNAL_ERROR if denied.status >= 500 else frames.POLICY
+            if denied.setting:
+                x.cutting = denied
+            if isinstance(denied, TooMany):
+                code = frames.TRY_AGAIN
+            else:
+                code = frames.INTERNAL_ERROR if denied.status >= 500 else frames.POLICY
             self._hang_up(denied.code, code, f"LlamaKey: {denied.message}")
             return
         if x is None or x.begun:

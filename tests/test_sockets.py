@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from llamakey_addon import frames, handshake
-from llamakey_addon.errors import UpstreamFault
+from llamakey_addon.errors import Spent, UpstreamFault
 from llamakey_addon.frames import Control, Frames
 from llamakey_addon.journey import Receipt
+from llamakey_addon.store.ledger import Row
 from tests.roadside import REAL, Bench, Link, make_bench, without_id
 from tests.test_frames import frame, joined
 
@@ -589,3 +591,149 @@ def test_a_model_in_a_message_is_ruled(
         assert up(link)[1:] == [(frames.CLOSE, struct.pack("!H", 1001))]
         assert goodbye(ruled)[0] == 1008
         assert only(ruled).end in ("permission_denied", "invalid_request")
+
+
+# ── limits and budgets ──────────────────────────────────────────────────────────────────────────
+
+PRICES = [
+    {"provider": "openai", "model": "gpt-5*", "input_mtok": 1, "output_mtok": 2},
+    {"provider": "openai", "model": "gpt-realtime*", "input_mtok": 1, "output_mtok": 2},
+]
+"""A token in is 1,000 nano-dollars, a token out 2,000."""
+
+
+@pytest.fixture
+def bounded(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """A bench whose alice has these caps."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**alice: object) -> Bench:
+            made = make_bench(tmp_path, users={"alice": alice}, prices=PRICES)
+            return stack.enter_context(made)
+
+        yield make
+
+
+def create(model: str = "gpt-5-mini", **more: object) -> bytes:
+    return client(frames.TEXT, message(type="response.create", model=model, input="hi", **more))
+
+
+def completed(tokens_in: int, tokens_out: int, model: str = "gpt-5-mini") -> bytes:
+    usage = {"input_tokens": tokens_in, "output_tokens": tokens_out}
+    response = {"id": "resp_1", "model": model, "usage": usage}
+    return frame(frames.TEXT, message(type="response.completed", response=response))
+
+
+def only_row(bench: Bench) -> Row:
+    [row] = bench.store.ledger.rows(0, 1e12)
+    return row
+
+
+def test_a_websocket_has_one_row_with_what_all_its_answers_used(bench: Bench) -> None:
+    opened(bench, RESPONSES)
+    row = only_row(bench)
+    assert (row.open, row.facts.endpoint, row.facts.model) == (True, "responses.socket", "")
+    for _ in range(2):
+        bench.client(create())
+        bench.answer(completed(100, 10))
+    assert only_row(bench).facts.model == "gpt-5-mini"
+    bench.client(closing(1000, b"", MASK))
+    bench.answer(closing(1000))
+    bench.end_link()
+    row = only_row(bench)
+    assert (row.open, row.quality, row.status, row.end) == (False, "exact", 101, "complete")
+    assert (row.input_tokens, row.output_tokens, row.facts.model) == (200, 20, "gpt-5-mini")
+    assert only(bench).cost_nusd == row.cost_nusd > 0
+
+
+def test_a_spent_budget_ends_a_websocket_between_its_answers(
+    bounded: Callable[..., Bench],
+) -> None:
+    bench = bounded(budgets=[{"spend": 0.001, "per": "day"}])
+    link = opened(bench, RESPONSES)
+    bench.client(create(max_output_tokens=50))
+    bench.answer(completed(400, 100))  # 600,000 of a million
+    assert link.state == "lent"
+    bench.client(create(max_output_tokens=50))
+    bench.answer(completed(400, 100))
+    code, reason = goodbye(bench)
+    assert code == 1008
+    assert reason.startswith("LlamaKey: This answer has used up the budget")
+    assert link.state == "dropped"
+    row = only_row(bench)
+    assert (row.end, row.cost_nusd) == ("budget used up", 1_200_000)
+    assert only(bench).note == "ended by users.alice.budgets[0]"
+    ask(bench, RESPONSES)
+    assert len(bench.rim.wishes) == 1
+
+
+def test_a_message_that_the_budget_has_no_room_for_is_not_sent(
+    bounded: Callable[..., Bench],
+) -> None:
+    bench = bounded(budgets=[{"spend": 0.001, "per": "day"}])
+    link = opened(bench, RESPONSES)
+    bench.client(create(max_output_tokens=50))
+    bench.answer(completed(900, 10))
+    bench.client(create(instructions="x" * 3000, max_output_tokens=50))
+    assert [opcode for opcode, _ in up(link)] == [frames.TEXT, frames.CLOSE]
+    assert goodbye(bench)[0] == 1008
+    assert only(bench).end == Spent.code
+    row = only_row(bench)
+    assert (row.open, row.cost_nusd) == (False, 920_000)
+
+
+def test_a_budget_for_a_model_counts_what_its_messages_name(
+    bounded: Callable[..., Bench],
+) -> None:
+    bench = bounded(budgets=[{"spend": 0.001, "per": "day", "models": ["gpt-5*"]}])
+    opened(bench, RESPONSES)
+    bench.client(create(max_output_tokens=50))
+    bench.answer(completed(1200, 0))
+    assert goodbye(bench)[0] == 1008
+    assert only_row(bench).cost_nusd == 1_200_000
+
+
+def test_a_limit_of_requests_counts_each_message_that_asks(bounded: Callable[..., Bench]) -> None:
+    bench = bounded(limits=[{"requests": 2, "per": "hour"}])
+    link = opened(bench, RESPONSES)
+    bench.client(create() + create() + client(frames.TEXT, message(type="response.cancel")))
+    assert len(up(link)) == 3
+    bench.client(create())
+    assert [opcode for opcode, _ in up(link)][3:] == [frames.CLOSE]
+    code, reason = goodbye(bench)
+    assert code == 1013, "it passes: try again later"
+    assert reason.startswith("LlamaKey: 2 requests a")
+
+
+@pytest.mark.parametrize("model", ["gpt-9-unpriced", "gpt-5-other"])
+def test_one_model_to_a_websocket_where_money_is_bounded(
+    bounded: Callable[..., Bench], model: str
+) -> None:
+    bench = bounded(budgets=[{"spend": 1, "per": "day"}])
+    link = opened(bench, RESPONSES)
+    bench.client(create())
+    bench.client(create(model))
+    assert [opcode for opcode, _ in up(link)] == [frames.TEXT, frames.CLOSE]
+    assert goodbye(bench)[0] == 1008
+
+
+def test_a_model_without_a_price_is_refused_where_money_is_bounded(
+    bounded: Callable[..., Bench],
+) -> None:
+    bench = bounded(budgets=[{"spend": 1, "per": "day"}])
+    link = opened(bench, RESPONSES)
+    bench.client(create("gpt-9-unpriced"))
+    assert [opcode for opcode, _ in up(link)] == [frames.CLOSE]
+    assert "what the model gpt-9-unpriced costs" in goodbye(bench)[1]
+
+
+def test_a_realtime_session_is_cut_by_its_budget(bounded: Callable[..., Bench]) -> None:
+    bench = bounded(budgets=[{"spend": 0.001, "per": "day"}])
+    opened(bench)
+    usage = {"input_tokens": 100, "output_tokens": 500}
+    done = message(type="response.done", response={"usage": usage})
+    bench.answer(frame(frames.TEXT, done)[:40])
+    assert not bench.rim.finished()
+    bench.answer(frame(frames.TEXT, done)[40:])
+    assert goodbye(bench)[0] == 1008
+    assert only_row(bench).cost_nusd == 1_100_000

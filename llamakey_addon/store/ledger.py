@@ -238,6 +238,19 @@ class Ledger(Protocol):
         Raises CapReached.
         """
 
+    def readmit(
+        self, hold: Hold, opening: Opening, claims: Sequence[Claim], *, again: bool
+    ) -> None:
+        """An open row is for another model from now on: what was reserved for it is given back, and
+        taken anew by these claims. The row stays as it was where one stands against it.
+
+        Arguments:
+            opening: of the same row and time.
+            again: this is one request more within the row, and counts as one.
+
+        Raises CapReached.
+        """
+
     def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int) -> None:
         """Reserve this much in all for a row, where that is more than it has.
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from llamakey_addon.caps import Facts
 from llamakey_addon.journey import NO_COUNTS
@@ -111,6 +111,16 @@ class _Settlement:
         )
 
 
+class _Held(NamedTuple):
+    """What a row takes of its claims."""
+
+    claims: Sequence[Claim]
+    tokens: int
+    cost_nusd: int
+    requests: bool
+    """Whether those of requests are among it."""
+
+
 class SqliteLedger:
     """See `Ledger`."""
 
@@ -169,6 +179,59 @@ class SqliteLedger:
         if reached is not None:  # what others have settled was committed all the same
             raise reached
         return Hold(row, opening, tuple(standings), self.epoch)
+
+    def readmit(
+        self, hold: Hold, opening: Opening, claims: Sequence[Claim], *, again: bool
+    ) -> None:
+        if hold.closed:
+            return
+        reached: CapReached | None = None
+        held = _Held(
+            hold.claims, hold.opening.input_tokens + hold.output_tokens, hold.cost_nusd, not again
+        )
+        wanted = _Held(
+            claims, opening.input_tokens + opening.output_tokens, opening.cost_nusd, True
+        )
+        with self._write() as connection:
+            self._take(connection, held, -1)
+            counters = [self._counter(connection, claim, opening.facts) for claim in claims]
+            standings = [
+                self._standing(connection, claim, counter, opening.facts, opening.time_s)
+                for claim, counter in zip(claims, counters, strict=True)
+            ]
+            reached = _worst(standings)
+            if reached is None:
+                connection.execute(
+                    "UPDATE ledger SET model = ?, input_tokens = ?, output_tokens = ?, "
+                    "cost_nusd = ? WHERE time_us = ? AND open = 1",
+                    (
+                        _text(opening.facts.model),
+                        _bounded(opening.input_tokens),
+                        _bounded(opening.output_tokens),
+                        _bounded(opening.cost_nusd),
+                        hold.row,
+                    ),
+                )
+            self._take(connection, held if reached is not None else wanted, 1)
+        if reached is not None:
+            raise reached
+        hold.opening, hold.epoch = opening, self.epoch
+        hold.standings, hold.claims = tuple(standings), tuple(claims)
+        hold.output_tokens, hold.cost_nusd = opening.output_tokens, opening.cost_nusd
+
+    def _take(self, connection: sqlite3.Connection, held: _Held, sign: int) -> None:
+        """Reserve this; with a `sign` of -1 give it back."""
+        for claim in held.claims:
+            match claim.cap.unit:
+                case "requests":
+                    if held.requests:
+                        self._change(connection, claim, sign, 0)
+                case "concurrent":
+                    self._change(connection, claim, 0, sign)
+                case "tokens":
+                    self._change(connection, claim, 0, sign * held.tokens)
+                case "nusd":
+                    self._change(connection, claim, 0, sign * held.cost_nusd)
 
     def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int) -> None:
         more = {

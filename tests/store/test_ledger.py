@@ -490,3 +490,43 @@ def test_windows_of_a_zone(ledger):
         else:
             with pytest.raises(CapReached):
                 ledger.admit(each, claims([budget], each, windows))
+
+
+# --- a row of which the model comes to be known ---------------------------------------------------
+
+
+def test_a_row_is_admitted_anew_for_the_model_that_it_turns_out_to_be(ledger):
+    every, of_it = cap("nusd", 1000, "day"), cap("nusd", 100, "day", of=Rule(models=("dear*",)))
+    rate = cap("requests", 9, "hour")
+    before = opening(NOON_S, model="", cost_nusd=1)
+    hold = ledger.admit(before, claims([every, rate], before))
+    after = opening(NOON_S, model="dear-1", input_tokens=7, cost_nusd=40)
+    ledger.readmit(hold, after, claims([every, of_it, rate], after), again=False)
+    row = only_row(ledger)
+    assert (row.facts.model, row.input_tokens, row.cost_nusd) == ("dear-1", 7, 40)
+    used = [each.used for each in ledger.standing(after.facts, hold.claims, NOON_S)]
+    assert used == [40, 40, 1]
+    again = opening(NOON_S, model="dear-1", input_tokens=9, cost_nusd=60)
+    ledger.readmit(hold, again, claims([every, of_it, rate], again), again=True)
+    used = [each.used for each in ledger.standing(after.facts, hold.claims, NOON_S)]
+    assert used == [60, 60, 2], "one request more, and the new estimate in place of the old"
+    ledger.settle(hold, closing(cost_nusd=55))
+    standing = ledger.standing(after.facts, hold.claims, NOON_S)
+    assert [(each.settled, each.reserved) for each in standing] == [(55, 0), (55, 0), (2, 0)]
+
+
+def test_a_row_that_is_not_admitted_anew_stays_as_it_was(ledger):
+    every, of_it = cap("nusd", 1000, "day"), cap("nusd", 100, "day", of=Rule(models=("dear*",)))
+    before = opening(NOON_S, model="", cost_nusd=5)
+    hold = ledger.admit(before, claims([every], before))
+    after = opening(NOON_S, model="dear-1", cost_nusd=101)
+    with pytest.raises(CapReached) as caught:
+        ledger.readmit(hold, after, claims([every, of_it], after), again=False)
+    assert caught.value.standing.claim.cap == of_it
+    row = only_row(ledger)
+    assert (row.facts.model, row.cost_nusd) == ("", 5)
+    [standing] = ledger.standing(before.facts, hold.claims, NOON_S)
+    assert (standing.settled, standing.reserved) == (0, 5)
+    ledger.settle(hold, closing(cost_nusd=3))
+    [standing] = ledger.standing(before.facts, hold.claims, NOON_S)
+    assert (standing.settled, standing.reserved) == (3, 0)

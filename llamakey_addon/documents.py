@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Headers
 
+#: Spaces, in an encoding of up to four bytes a character.
+_LEAD = re.compile(rb"(?:\0{0,3}[ \t-\r])*\0{0,3}")
 _STEP = re.compile(r"([^.\[\]]*)(\[\])?")
 
 
@@ -64,6 +66,14 @@ def _read(content: bytes) -> Any:
     except ValueError:
         # Integers of thousands of digits are here as well.
         raise BadRequest("The body is not JSON, and this endpoint takes JSON.") from None
+
+
+def may_be_json(start: bytes) -> bool:
+    """Whether a body that begins so may be an object, a list or a text to some reader, in whatever
+    encoding. One of which nothing is there yet may."""
+    lead = _LEAD.match(start)
+    first = start[0 if lead is None else lead.end() :][:1]
+    return first == b"" or first in b'{["\xef\xfe\xff'
 
 
 def read_object(content: bytes) -> Object:

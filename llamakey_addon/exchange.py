@@ -68,6 +68,7 @@ class Exchange:
         "seam",
         "sent_s",
         "spelled",
+        "start",
         "started_s",
         "turn",
         "up",
@@ -89,6 +90,8 @@ class Exchange:
         self.link: Link | None = None
         self.body = framing.Body(head.length)
         self.parts: list[bytes] = []
+        self.start = b""
+        """How the body begins, but for spaces; while it is read."""
         self.window = 0  # bytes of a body that are kept for judging
         self.content: bytes | None = None
         self.answer: http1.AnswerHead | None = None

@@ -4,7 +4,8 @@ that was asked for by the proxy alone.
 A grant names makers of filters; when the answer's head is there, each makes a filter for it or
 leaves it alone. What goes to the client has then no length, validator or digest of the provider's,
 and no content-coding: upstream was asked for none (`unconditional`), and one that comes all the
-same is undone. Filters work on what the mask has passed; the meter reads before them.
+same is undone. Where all filters only read, everything stays as it is. Filters work on what the
+mask has passed; the meter reads before them.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class Filter(Protocol):
         """Whether nothing goes out before `end`, not even the answer's head: so that an answer that
         turns out to be unreadable can become a denial."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether it gives out other bytes than it is given, in the end; else it only reads, and
+        may hold back."""
+
     def feed(self, piece: bytes) -> bytes:
         """What may pass now."""
 
@@ -74,6 +80,7 @@ class WholeFilter:
     """Base of filters that change an answer as a whole. Subclasses say how in `change`."""
 
     whole = True
+    changes = True
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -102,12 +109,13 @@ class WholeFilter:
 class Chain:
     """The filters of one answer, one behind the other."""
 
-    __slots__ = ("_filters", "_unpack", "whole")
+    __slots__ = ("_filters", "_unpack", "changes", "whole")
 
     def __init__(self, filters: Sequence[Filter], coding: bytes) -> None:
         self._filters = tuple(filters)
         self._unpack = None if coding in (b"", b"identity") else Unpack(coding)
         self.whole = any(each.whole for each in filters)
+        self.changes = self._unpack is not None or any(each.changes for each in filters)
 
     def feed(self, piece: bytes) -> bytes:
         if self._unpack is not None:

@@ -171,12 +171,15 @@ class Gate:
             body_bytes=body_bytes,
             body_setting=body_setting,
         )
-        wanted = (
-            authorize.wants_body(visit, counted=self._counts(user))
-            or isolation.wants_body(visit, active=self._is_shared(ask.time_s))
-            or self._admission.reads(visit)
+        read = authorize.wants_body(visit, counted=self._counts(user)) or self._admission.reads(
+            visit
         )
-        visit = replace(visit, body_wanted=wanted)
+        looked_at = not read and isolation.wants_body(visit, active=self._is_shared(ask.time_s))
+        visit = replace(
+            visit,
+            body_wanted=read or looked_at,
+            body_peeked=looked_at and isolation.may_peek(visit),
+        )
         try:
             authorize.allow(visit)  # before a body is read for nothing
             if not way.provider.ready:

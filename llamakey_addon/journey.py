@@ -319,6 +319,8 @@ class Visit:
     user: User
     body_wanted: bool
     """Whether the body is read before judging; else it is streamed."""
+    body_peeked: bool = False
+    """It is read only where its first bytes say that it may be JSON; a file streams."""
     body_signed: bool = False
     """Whether it must be there whole, since a signature covers it, the client's or ours."""
     upgrade: Upgrade | None = None
@@ -336,6 +338,8 @@ class Body:
 
     content: bytes | None
     """The whole body; None while it streams."""
+    start: bytes = b""
+    """The first bytes of one that streams, where they were waited for."""
 
 
 @dataclass(frozen=True, slots=True)

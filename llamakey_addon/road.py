@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Concatenate, Final
 
-from llamakey_addon import filters, frames, framing, handshake, http1
+from llamakey_addon import documents, filters, frames, framing, handshake, http1
 from llamakey_addon.credentials import MAKING_S
 from llamakey_addon.cutting import seam_of
 from llamakey_addon.errors import (
@@ -73,6 +73,7 @@ _LINGER_S: Final = 2.0
 _JOIN_BYTES: Final = 64 * 1024
 _STALE_S: Final = 2.0
 _HEADS_A_TURN: Final = 8
+_START_BYTES: Final = 16
 _GOODBYE_S: Final = 10.0
 _SPENT: Final = "budget used up"
 _NEVER_S: Final = 1e9
@@ -451,7 +452,8 @@ class Road:
         self._arrive(x)
         if self._exchange is not x:
             return True
-        if head.length > x.window or (head.length and not x.window):
+        peeked = x.visit is not None and x.visit.body_peeked
+        if (head.length > x.window and not peeked) or (head.length and not x.window):
             self._judge(x, None)
         elif x.body.done:
             self._read_all(x)
@@ -516,12 +518,18 @@ class Road:
             self._inbox += x.body.rest
         if self._state is _State.READ:
             x.parts.append(piece)
+            if len(x.start) < _START_BYTES:
+                x.start = (x.start + piece).lstrip()[:_START_BYTES]
             if x.body.done:
                 self._read_all(x)
-            elif x.body.size > x.window:
+            elif x.body.size > x.window or (x.visit is not None and self._is_file(x, x.visit)):
                 self._judge(x, None)
         else:
             self._upload(x, piece)
+
+    def _is_file(self, x: Exchange, visit: Visit) -> bool:
+        """Whether the body need not be read on, as it begins as nothing does that names things."""
+        return visit.body_peeked and not documents.may_be_json(x.start)
 
     def _read_all(self, x: Exchange) -> None:
         self._judge(x, x.parts[0] if len(x.parts) == 1 else b"".join(x.parts))
@@ -548,7 +556,8 @@ class Road:
             x.look.asked(x.visit, content)
 
     def _depart(self, x: Exchange, visit: Visit, content: bytes | None) -> None:
-        grant = self._gate.depart(visit, Body(content), waited=x.turn != self._turn)
+        body = Body(content, b"" if content is not None else x.start)
+        grant = self._gate.depart(visit, body, waited=x.turn != self._turn)
         x.grant = grant
         x.content = content if grant.content is None else grant.content
         x.parts = [] if content is not None else x.parts
@@ -670,7 +679,7 @@ class Road:
         x.answer = head
         x.answer_headers = headers
         if x.grant.watched and head.length and 200 <= head.status < 300:
-            plain = headers if x.chain is None else filters.of_other_bytes(headers)
+            plain = filters.of_other_bytes(headers) if _changes(x) else headers
             x.seam = seam_of(plain, "" if endpoint is None else endpoint.stream)
         x.answer_body = framing.Body(head.length, any_chunks=True)
         if x.chain is None or not x.chain.whole or not head.length:
@@ -685,7 +694,7 @@ class Road:
         head, headers = x.answer, x.answer_headers
         assert head is not None
         assert x.grant is not None
-        if x.chain is not None:
+        if x.chain is not None and x.chain.changes:
             headers = filters.of_other_bytes(headers)
             if length and not x.chain.whole:
                 length = framing.CHUNKED
@@ -792,14 +801,13 @@ class Road:
             x.meter.feed(piece)
         if x.chain is not None and x.answer_body.size:
             piece = (x.chain.feed(piece) if piece else b"") + x.chain.end()
-            if not x.begun:
-                self._begin_answer(x, len(piece))
-        elif not x.begun:  # an empty one
-            self._begin_answer(x, 0)
+        if not x.begun:
+            assert x.answer is not None
+            self._begin_answer(x, len(piece) if _changes(x) else x.answer.length)
         self._pass(x, piece)
         if x.chunked_out:
             trailers = [mask_all(line, x.spelled) for line in x.answer_body.trailers]
-            self._rim.to_client(framing.last_chunk(trailers if x.chain is None else []))
+            self._rim.to_client(framing.last_chunk([] if _changes(x) else trailers))
         link, x.link = x.link, None
         assert x.answer is not None
         if link is not None:
@@ -1188,6 +1196,11 @@ class Road:
                 self._rim.resume_client()
             else:
                 self._rim.pause_client()
+
+
+def _changes(x: Exchange) -> bool:
+    """Whether the answer's bytes are not the provider's."""
+    return x.chain is not None and x.chain.changes
 
 
 def _tell(

@@ -347,6 +347,8 @@ def base_config(world: World, port: int) -> dict[str, Any]:
         "limits": {"drain_timeout_s": 3.0},
         "providers": providers,
         "users": {"bob": {"allow": [{"methods": ["GET"]}]}},
+        # The fakes have files and the like that nobody made.
+        "isolation": {"unowned": "allow"},
     }
 
 

@@ -27,6 +27,7 @@ class Without:
     """Takes a letter out of a stream."""
 
     whole = False
+    changes = True
 
     def __init__(self) -> None:
         self.ended = False
@@ -37,6 +38,15 @@ class Without:
     def end(self) -> bytes:
         self.ended = True
         return b"."
+
+
+class Reader(WholeFilter):
+    """Reads an answer, and lets nothing out before."""
+
+    changes = False
+
+    def change(self, content: bytes) -> bytes:
+        return content
 
 
 class Breaking(Without):
@@ -230,6 +240,30 @@ def test_a_filter_that_fails_cuts_the_answer(bench):
     assert bench.rim.closed() and not bench.got()[0].whole
     assert b"bananas" not in bench.rim.out
     assert bench.links[-1].state == "dropped"
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"content-length: 6\r\n\r\nbanana",
+        b"Transfer-Encoding: chunked\r\n\r\n6\r\nbanana\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"Content-Length: 0\r\n\r\n",
+    ],
+)
+def test_what_is_only_read_stays_as_it_is(bench, framed):
+    filtered(bench, Reader(1000))
+    ask(bench)
+    answer = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nDigest: y\r\n' + framed
+    bench.answer(answer[:-4])
+    if b"banana" in framed:
+        assert bench.rim.out == b""
+    bench.answer(answer[-4:])
+    (got,) = bench.got()
+    assert got.whole and got.body == (b"banana" if b"banana" in framed else b"")
+    assert (got.header("etag"), got.header("digest")) == ('"x"', "y")
+    assert (got.header("content-length") == "") is (b"chunked" in framed)
+    assert (got.trailers != []) is (b"X-Sum" in framed)
+    assert bench.links[-1].state == "given back"
 
 
 def test_the_next_request_is_served_after_a_filtered_one(bench):

@@ -23,10 +23,9 @@ from llamakey_addon.isolation.whose import Whose
 from llamakey_addon.journey import Body, Headers, Visit
 from llamakey_addon.readings import readings
 
-__all__ = ["Whose", "answer_filters", "judge", "judge_message", "wants_body"]
+__all__ = ["Whose", "answer_filters", "judge", "judge_message", "may_peek", "wants_body"]
 
 _WRITING = ("POST", "PUT", "PATCH", "DELETE", "QUERY")
-_JSON_STARTS = (b"{", b"[", b'"')
 _OTHER_ENCODINGS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -40,6 +39,16 @@ def wants_body(visit: Visit, *, active: bool) -> bool:
         and visit.ask.method in _WRITING
         and not (endpoint is not None and endpoint.raw)
         and not _is_upload(visit)
+    )
+
+
+def may_peek(visit: Visit) -> bool:
+    """Whether the first bytes of a wanted body tell if it can name anything: nothing else does
+    where it is packed, or says that it is a form."""
+    return not forms.is_form(visit.ask.headers) and not any(
+        name.lower() == b"content-encoding"
+        or (name.lower() == b"content-type" and b"urlencoded" in value.lower())
+        for name, value in visit.ask.headers
     )
 
 
@@ -57,6 +66,8 @@ def judge(visit: Visit, body: Body, whose: Whose, *, json_body_bytes: int) -> No
         whose.check(mention)
     if wants_body(visit, active=True):
         if body.content is None:
+            if may_peek(visit) and body.start and not documents.may_be_json(body.start):
+                return  # a file
             raise Forbidden(
                 "The body is longer than is read before a request is judged, and may name what "
                 "others made. Send a shorter one.",
@@ -144,9 +155,9 @@ def _in_body(visit: Visit, content: bytes, kinds: Kinds, limit: int) -> Iterator
                 text = part.content.decode("utf-8", "replace")
                 yield from kinds.in_text(part.name.strip().removesuffix("[]"), text)
         return
-    if plain.startswith(_OTHER_ENCODINGS) or b"\0" in plain[:4]:
+    if plain.startswith(_OTHER_ENCODINGS) or (plain[:1] in b"\0{[" and b"\0" in plain[:4]):
         raise BadRequest("The body is in an encoding that is not read here. Send it in UTF-8.")
-    if plain.lstrip().startswith(_JSON_STARTS):
+    if documents.may_be_json(plain):
         yield from _in_document(documents.read(plain), kinds)
         return
     for name, value in parse_qsl(plain[: 1 << 20].decode("utf-8", "replace")):

@@ -36,6 +36,8 @@ class OwnList(ListFilter):
 class Told(WholeFilter):
     """An answer in JSON that tells of something new, or of one's own; it passes unchanged."""
 
+    changes = False
+
     def __init__(self, learn: Callable[[Any], object], limit_bytes: int) -> None:
         super().__init__(limit_bytes)
         self._learn = learn
@@ -53,6 +55,7 @@ class ToldInStream:
     """Server-sent events, held back until one has told of what is new."""
 
     whole = False
+    changes = False
 
     def __init__(self, learn: Callable[[Any], object]) -> None:
         self._learn = learn

@@ -163,6 +163,7 @@ class Strip:
 
     whole = False
     """What may pass passes at once."""
+    changes = True
 
     def __init__(self) -> None:
         self._held = b""

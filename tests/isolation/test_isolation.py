@@ -242,14 +242,6 @@ def test_forms_are_looked_through(people):
     assert not people.may("alice", "POST /openai/v1/batches", urlencoded)
 
 
-def test_a_body_beyond_the_bound_is_refused(tmp_path):
-    made = make_people(tmp_path, "bob", limits={"json_body_bytes": 1024})
-    with made.bench:
-        got = made.ask("alice", "POST /openai/v1/batches", {"x": "y" * 2000})
-        assert got.status == 403 and b"limits.json_body_bytes" in got.body
-        assert made.bench.upstream_untouched
-
-
 # --- kinds of providers ---------------------------------------------------------------------------
 
 
@@ -551,3 +543,58 @@ def test_other_requests_keep_their_bytes(people):
     assert bench.sent()[0].values("accept-encoding") == ["gzip"]
     bench.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
     assert bench.rim.out.endswith(b"12345")
+
+
+# --- files stream ---------------------------------------------------------------------------------
+
+
+def begin(people: People, target: str, start: bytes, *headers: str, length: int = 5000) -> bool:
+    """Whether the beginning of a body goes to the provider at once."""
+    bench = people.bench
+    bench.grant_at_once(1)
+    line = f"POST {target}"
+    bench.client(bench.head(line, f"Content-Length: {length}", *headers), start)
+    return any(link.written for link in bench.links)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"ID3\x04", b"--b\r\n", b"  \n\x89PNG", b"\0" * 8, b"\0\0\0\x18ftyp", b"<xml>", b"%PDF"],
+)
+def test_a_file_streams(people, start):
+    assert begin(people, "/openai/v1/brand/new", start)
+
+
+def test_a_file_longer_than_is_read_streams(tmp_path):
+    made = make_people(tmp_path, "bob", limits={"json_body_bytes": 1024})
+    with made.bench:
+        assert begin(made, "/openai/v1/brand/new", b"ID3", length=100_000)
+
+
+@pytest.mark.parametrize(
+    ("start", "headers"),
+    [
+        (b"", ()),
+        (b" \r\n\t ", ()),
+        (b'{"a"', ()),
+        (b'  ["', ()),
+        (b"\xff\xfe{\0", ()),
+        (b"\0{", ()),
+        (b"\0\0\0 \0\0\0[", ()),
+        (b"\xef\xbb\xbf{", ()),
+        (b"\x1f\x8b\x08", ("Content-Encoding: gzip",)),
+        (b"file_id=", ("Content-Type: application/x-www-form-urlencoded",)),
+        (b"--b\r\n", ("Content-Type: multipart/form-data; boundary=b",)),
+    ],
+)
+def test_what_may_name_something_is_waited_for(people, start, headers):
+    assert not begin(people, "/openai/v1/brand/new", start, *headers)
+    assert people.bench.upstream_untouched
+
+
+def test_json_longer_than_is_read_is_refused_at_its_bound(tmp_path):
+    made = make_people(tmp_path, "bob", limits={"json_body_bytes": 1024})
+    with made.bench:
+        assert not begin(made, "/openai/v1/brand/new", b'{"x": "' + b"y" * 2000, length=100_000)
+        (got,) = made.bench.got("POST")
+        assert got.status == 403 and b"limits.json_body_bytes" in got.body

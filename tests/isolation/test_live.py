@@ -13,6 +13,7 @@ from tests.fakes import World
 from tests.harness import Proxy
 
 CONFIG = {
+    "isolation": {"unowned": "deny"},
     "teams": {"red": {"share": True}},
     "users": {
         "alice": {"team": "red"},

@@ -38,8 +38,7 @@ _TEAMS: dict[int, Team] = {}
 @pytest.fixture
 def team(shared_proxy: Start, world: World, tmp_path_factory: pytest.TempPathFactory) -> Team:
     # Some SDKs insist on TLS for WebSockets; what they need must not disturb the others.
-    # Files are there that nobody made.
-    proxy = shared_proxy(own_tls=True, config={"isolation": {"unowned": "allow"}})
+    proxy = shared_proxy(own_tls=True)
     if id(proxy) not in _TEAMS:
         # of a store that the proxy does not have: well-formed, and unknown
         denied = harness.mint(tmp_path_factory.mktemp("elsewhere"), "mallory")

@@ -11,7 +11,7 @@ import pytest
 from llamakey_addon.journey import Ask
 from tests.roadside import Bench, make_bench
 
-CHAT = b'{"model": "gpt-x", "messages": []}'
+CHAT = b'{"model": "gpt-5-mini", "messages": []}'
 BEGUN = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
 
 
@@ -42,6 +42,8 @@ def test_a_streaming_answer_is_cut_and_booked(bench: Bench) -> None:
     assert link.state == "dropped"
     receipt = bench.only_receipt()
     assert (receipt.status, receipt.end) == (200, "the key is no longer valid")
+    [row] = bench.store.ledger.rows(0, 1e12)
+    assert (row.open, row.quality, row.end) == (False, "estimated", receipt.end)
 
 
 @pytest.mark.parametrize("sent", [False, True])
@@ -58,6 +60,8 @@ def test_before_an_answer_has_begun_it_is_denied(bench: Bench, sent: bool) -> No
     else:
         assert bench.rim.cancelled == 1
     assert bench.only_receipt().status == 401
+    [row] = bench.store.ledger.rows(0, 1e12)
+    assert not row.open
 
 
 def test_an_upload_is_denied(bench: Bench) -> None:

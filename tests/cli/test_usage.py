@@ -10,6 +10,9 @@ import pytest
 
 from tests.cli.books import fill, make_key
 from tests.cli.command import ANSI
+from tests.client import Wire
+from tests.fakes.families import openai
+from tests.harness import _ticks
 
 ROWS = (
     {"when": "2026-07-01T10:00", "cents": 50, "input": 1000, "output": 200, "tag": "s1"},
@@ -238,6 +241,38 @@ def test_what_cannot_be_reported_is_told(lmk, options, said):
     done = lmk.here("usage", *options)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+def test_what_a_proxy_has_served_is_told(lmk, shared_proxy):
+    """Through a live proxy, which goes on serving."""
+    proxy = shared_proxy("lmk")
+    key = proxy.mint("erin", "erin-laptop")
+    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]})
+    with Wire(proxy.url) as wire:
+        fields = [("Authorization", f"Bearer {key}"), ("Content-Type", "application/json")]
+        for headers in (fields, [*fields, ("X-LlamaKey-Tag", "run-7")]):
+            wire.request("POST", "/openai/v1/chat/completions", headers, body.encode())
+            assert wire.answer().status == 200
+    env = {"LLAMAKEY_HOME": str(proxy.home)}
+    config = ("--config", str(proxy.folder / "config.yaml"))
+
+    def told(*arguments: str):
+        return json.loads(lmk.here(*arguments, "--json", *config, env=env).out)
+
+    for _ in _ticks(10):
+        report = told("usage", "--by", "key,model,tag,quality", "--user", "erin", "--since", "1d")
+        if not report["total"]["open"]:
+            break
+    assert {
+        (row["key"], row["model"], row["tag"], row["quality"], row["requests"])
+        for row in report["rows"]
+    } == {("erin-laptop", "gpt-4o-mini", tag, "exact", 1) for tag in ("", "run-7")}
+    assert report["total"]["input_tokens"] == 2 * openai.USAGE["prompt_tokens"]
+    assert report["total"]["cost_nusd"] > 0
+    for _ in _ticks(10):
+        if (erin := told("users", "erin"))["last_used"]:
+            break
+    assert erin["last_used"] is not None
 
 
 @pytest.mark.parametrize("columns", [50, 80, 120])

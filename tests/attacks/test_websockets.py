@@ -90,6 +90,8 @@ def test_messages_pass_in_both_directions_and_are_booked_once(door: Door) -> Non
     line = door.proxy.wait_for_log(since, endpoint="realtime")
     assert (line["status"], line["end"], line["user"]) == (101, "complete", "alice")
     assert line["bytes_up"] > 200_000
+    used = (line["input_tokens"], line["output_tokens"], line["quality"])
+    assert used == (9, 16, "unpriced"), "as `response.done` says; the model is nobody's"
     for _ in _ticks(20):
         if request.close_code:
             break

@@ -109,6 +109,8 @@ class LlamaKey:
             handler.addFilter(self.house.scrub_record)
         await self._serve_in_our_mode()
         self._look_again()
+        if self._given is None:  # else `lmk serve` says when
+            self.house.open_ahead()
 
     def done(self) -> Awaitable[None] | None:
         """Out of the chain: by a reload of the script, or because mitmproxy ends, which waits."""

@@ -15,8 +15,8 @@ from llamakey_addon.config.addresses import AddressError, is_loopback, parse_ori
 from llamakey_addon.credentials import MAKING_S, Ask, MakingFailed, Reply
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.journey import Upstream
+from llamakey_addon.trust import trust
 from llamakey_addon.tunnel import proxy_for
-from llamakey_addon.upstream import trust
 
 _ANSWER_BYTES: Final = 1024 * 1024
 _STEP_S: Final = MAKING_S / 2

@@ -18,6 +18,7 @@ from llamakey_addon.asking import asker
 from llamakey_addon.config import Settings
 from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.credentials.vault import Vault
+from llamakey_addon.dial import Names
 from llamakey_addon.gate import Gate, Journal
 from llamakey_addon.journey import Ask
 from llamakey_addon.rim import Look
@@ -45,7 +46,8 @@ class House:
         self.journal = journal
         self.vault = Vault(asker(lambda: self.settings.upstream_proxy), journal.note)
         self.gate = Gate(settings, store, journal, self.vault)
-        self.pool = _pool(settings)
+        self.pool = _pool(settings, Names())
+        self._ahead = False
         self._roads: set[Road] = set()
         self.watcher: Watcher | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -175,13 +177,26 @@ class House:
                 record.args, record.exc_info, record.exc_text = (), None, None
         return True
 
+    def open_ahead(self) -> None:
+        """From now on, keep connections to the providers that are in service open ahead."""
+        self._ahead = True
+        limits = self.settings.limits
+        upstreams = {
+            provider.upstream
+            for provider in self.settings.providers.values()
+            if provider.ready and provider.upstream is not None and provider.upstream.tls
+        }
+        self.pool.keep_warm(upstreams, min(limits.pool_warm, limits.pool_idle))
+
     # ── life ──────────────────────────────────────────────────────────────────────────────────
 
     def reload(self, settings: Settings) -> None:
         """Serve by these settings from the next request on; running ones end as they began."""
         self.settings = settings
         self.gate.reload(settings)
-        old, self.pool = self.pool, _pool(settings)
+        old, self.pool = self.pool, _pool(settings, self.pool.names)
+        if self._ahead:
+            self.open_ahead()
         old.retire()
 
     async def drain(self, timeout_s: float) -> int:
@@ -217,11 +232,13 @@ class House:
         self.store.close()
 
 
-def _pool(settings: Settings) -> Pool:
+def _pool(settings: Settings, names: Names) -> Pool:
     limits = settings.limits
     return Pool(
         connect_timeout_s=limits.connect_timeout_s,
         idle_s=limits.pool_idle_s,
         idle=limits.pool_idle,
+        most=limits.upstream_connections,
         proxy=settings.upstream_proxy,
+        names=names,
     )

@@ -98,6 +98,8 @@ class Upstream:
     port: int
     ca: str = ""
     """Path of a PEM file with further trusted roots, or ""."""
+    owner: str = ""
+    """Id of the provider whose credential its connections carry: no other's requests use them."""
 
     @property
     def tls(self) -> bool:

@@ -9,6 +9,7 @@ import urllib.request
 from urllib.parse import unquote, urlsplit
 
 from llamakey_addon import http1
+from llamakey_addon.dial import Names, open_socket
 from llamakey_addon.errors import ConfigError, Denied, UpstreamFault
 from llamakey_addon.journey import Upstream
 
@@ -73,7 +74,7 @@ class _Tunnel(asyncio.Protocol):
             self._answered.set_exception(OSError("the company's proxy closed the connection"))
 
 
-async def tunnel_through(proxy: str, upstream: Upstream) -> asyncio.Transport:
+async def tunnel_through(proxy: str, upstream: Upstream, names: Names) -> asyncio.Transport:
     """A connection to `upstream` through the company's proxy, by CONNECT.
 
     Raises:
@@ -85,9 +86,12 @@ async def tunnel_through(proxy: str, upstream: Upstream) -> asyncio.Transport:
         raise ConfigError("upstream_proxy (or HTTPS_PROXY) must be http://HOST:PORT")
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[None] = loop.create_future()
-    transport, _ = await loop.create_connection(
-        lambda: _Tunnel(answered), parts.hostname, parts.port or 80
-    )
+    sock = await open_socket(names, parts.hostname, parts.port or 80)
+    try:
+        transport, _ = await loop.create_connection(lambda: _Tunnel(answered), sock=sock)
+    except BaseException:
+        sock.close()
+        raise
     host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
     target = f"{host}:{upstream.port}"
     headers: tuple[tuple[bytes, bytes], ...] = ((b"Host", target.encode("ascii")),)

@@ -344,7 +344,8 @@ def base_config(world: World, port: int) -> dict[str, Any]:
         "listen": f"localhost:{port}",
         "contact": "ops@corp.example",
         "logging": {"file": "requests.jsonl"},
-        "limits": {"drain_timeout_s": 3.0},
+        # nothing is opened ahead: each proxy would shake hands with every fake
+        "limits": {"drain_timeout_s": 3.0, "pool_warm": 0},
         "providers": providers,
         "users": {"bob": {"allow": [{"methods": ["GET"]}]}},
         # The fakes have files and the like that nobody made.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +15,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from llamakey_addon.errors import UpstreamFault, UpstreamTimeout
+from llamakey_addon.errors import Denied, TooMany, UpstreamFault, UpstreamTimeout
 from llamakey_addon.journey import Upstream
-from llamakey_addon.upstream import Pool, UpstreamLink
+from llamakey_addon.upstream import Pool, UpstreamLink, Wish
+from tests.front import until
 
 #: A host that nobody but the company's proxy knows (RFC 2606).
 NAME = "provider.invalid"
@@ -77,12 +80,17 @@ def no_company_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    authority: trustme.CA | None = None, name: str = "localhost", *, h2: bool = False
+    authority: trustme.CA | None = None,
+    name: str = "localhost",
+    *,
+    h2: bool = False,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
 ) -> AsyncIterator[Provider]:
     context = None
     names: list[str | None] = []
     if authority is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = version
         authority.issue_cert(name).configure_cert(context)
         context.sni_callback = lambda _, asked, __: names.append(asked)
         if h2:
@@ -305,6 +313,224 @@ async def test_a_provider_that_does_not_read_is_told(pool: Pool) -> None:
         await owner.roomy.wait()
         assert owner.writable == [False, True]
         link.drop()
+
+
+# ── sessions, and what is stale ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_tls_session_is_taken_up_again(
+    pool: Pool, authority: trustme.CA, ca_file: str, version: ssl.TLSVersion
+) -> None:
+    async with serving(authority, version=version) as provider:
+        upstream = at(provider, ca_file, "localhost", "https")
+        resumed = []
+        for _ in range(3):
+            link, owner = await pool.open(upstream), Owner()
+            link.lend(owner)
+            stream = await provider.streams.get()
+            await exchange(link, owner, stream)
+            resumed.append(stream[1].get_extra_info("ssl_object").session_reused)
+            link.give_back()
+            link.drop()
+        assert resumed == [False, True, True]
+
+
+async def test_a_session_is_not_taken_to_another_host(
+    pool: Pool, authority: trustme.CA, ca_file: str
+) -> None:
+    """It was verified for one name, and is good for that one alone."""
+    async with serving(authority, "localhost") as provider:
+        link, owner = await pool.open(at(provider, ca_file, "localhost", "https")), Owner()
+        link.lend(owner)
+        await exchange(link, owner, await provider.streams.get())
+        link.give_back()
+        assert list(pool._trust[ca_file]._sessions) == ["localhost"]
+        with pytest.raises(UpstreamFault, match="certificate of"):
+            await pool.open(at(provider, ca_file, "127.0.0.1", "https"))
+        link.drop()
+
+
+async def test_what_has_ended_before_the_loop_knew_is_not_used(pool: Pool) -> None:
+    """The provider closes an idle connection, or says something on it, while we are busy."""
+    async with serving() as provider:
+        upstream = at(provider)
+        for how in ("close", "byte"):
+            link = await pool.open(upstream)
+            link.lend(Owner())
+            _, writer = await provider.streams.get()
+            link.give_back()
+            raw = writer.get_extra_info("socket")
+            # behind the loop's back: it has had no turn in which it could notice
+            if how == "close":
+                os.write(raw.fileno(), b"")
+                socket_shutdown(raw)
+            else:
+                os.write(raw.fileno(), b"x")
+            assert link.alive, "nobody has told it"
+            assert pool.take(upstream) is None
+            assert not link.alive
+
+
+def socket_shutdown(transport_socket: object) -> None:
+    duplicate = socket.socket(fileno=os.dup(transport_socket.fileno()))  # type: ignore[attr-defined]
+    duplicate.shutdown(socket.SHUT_RDWR)
+    duplicate.close()
+
+
+# ── how many ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Asker(Owner):
+    """Somebody with a wish."""
+
+    def __init__(self, pool: Pool, upstream: Upstream, *, fresh: bool = False) -> None:
+        super().__init__()
+        self.link: UpstreamLink | None = None
+        self.denied: Denied | None = None
+        self.settled = asyncio.Event()
+        self.wish = Wish(pool)
+        self.wish.open(upstream, self, fresh=fresh, opened=self._opened, unopened=self._unopened)
+
+    def _opened(self, link: UpstreamLink) -> None:
+        self.link = link
+        self.settled.set()
+
+    def _unopened(self, denied: Denied) -> None:
+        self.denied = denied
+        self.settled.set()
+
+
+async def test_no_more_connections_than_allowed_first_come_first_served() -> None:
+    pool = make(most=2)
+    async with serving() as provider:
+        upstream = at(provider)
+        askers = [Asker(pool, upstream) for _ in range(6)]
+        for _ in range(3):
+            served, askers = askers[:2], askers[2:]
+            for each in served:
+                await each.settled.wait()
+            assert not any(each.settled.is_set() for each in askers)
+            for each in served:
+                assert each.link is not None
+                each.link.give_back()
+        assert pool.opened == 2
+        assert Asker(pool, Upstream("http", "127.0.0.2", 1)).wish._waiting is None, "of its own"
+    pool.close()
+
+
+async def test_who_waits_takes_the_place_of_one_that_is_closed() -> None:
+    pool = make(most=1)
+    async with serving() as provider:
+        upstream = at(provider)
+        first = Asker(pool, upstream)
+        await first.settled.wait()
+        second, third = Asker(pool, upstream), Asker(pool, upstream)
+        assert first.link is not None
+        first.link.drop()
+        await second.settled.wait()
+        assert second.link is not None and second.link is not first.link
+        second.link.give_back()
+        await third.settled.wait()
+        assert third.link is second.link
+        third.link.drop()
+        assert not pool._taken
+    pool.close()
+
+
+async def test_a_wish_for_a_fresh_one_gets_a_fresh_one() -> None:
+    """A request that is sent again does not meet the same fate on another old connection."""
+    pool = make(most=1)
+    async with serving() as provider:
+        upstream = at(provider)
+        first = Asker(pool, upstream)
+        await first.settled.wait()
+        again = Asker(pool, upstream, fresh=True)
+        assert first.link is not None
+        first.link.give_back()
+        await again.settled.wait()
+        assert again.link is not None and again.link is not first.link
+        assert not again.link.reused
+        again.link.drop()
+    pool.close()
+
+
+async def test_waiting_has_an_end() -> None:
+    pool = make(most=1, connect_timeout_s=0.1)
+    async with serving() as provider:
+        upstream = at(provider)
+        first = Asker(pool, upstream)
+        await first.settled.wait()
+        late = Asker(pool, upstream)
+        await late.settled.wait()
+        assert isinstance(late.denied, TooMany)
+        assert late.denied.setting == "limits.upstream_connections"
+        assert not any(pool._lines.values())
+        assert first.link is not None
+        first.link.give_back()
+        assert pool.take(upstream) is first.link
+        first.link.drop()
+    pool.close()
+
+
+async def test_who_leaves_the_line_or_gives_up_takes_no_place() -> None:
+    pool = make(most=1)
+    async with serving() as provider:
+        upstream = at(provider)
+        hasty = Asker(pool, upstream)
+        hasty.wish.cancel()
+        gone, second = Asker(pool, upstream), Asker(pool, upstream)
+        gone.wish.cancel()
+        await second.settled.wait()
+        assert second.link is not None
+        second.link.drop()
+        await asyncio.sleep(0)
+        assert not hasty.settled.is_set() and not gone.settled.is_set()
+        assert not pool._taken
+    pool.close()
+
+
+async def test_one_that_cannot_be_opened_takes_no_place() -> None:
+    pool = make(most=1)
+    async with serving() as provider:
+        nowhere = at(provider)
+    for _ in range(3):
+        asker = Asker(pool, nowhere)
+        await asker.settled.wait()
+        assert isinstance(asker.denied, UpstreamFault)
+    assert not pool._taken
+
+
+# ── ahead ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_first_request_finds_a_connection_open(authority: trustme.CA, ca_file: str) -> None:
+    async with serving(authority) as provider:
+        pool, upstream = make(idle_s=0.05), at(provider, ca_file, "localhost", "https")
+        pool.keep_warm([upstream], 1)
+        await provider.streams.get()
+        await until(lambda: pool.idle(upstream) == 1)
+        await asyncio.sleep(0.2)  # longer than others are kept
+        link = pool.take(upstream)
+        assert link is not None
+        assert pool.opened == 1
+        assert link.reused, "that it may be stale is known"
+        link.drop()
+        pool.close()
+
+
+async def test_a_retired_pool_opens_none_ahead() -> None:
+    async with serving() as provider:
+        pool, upstream = make(), at(provider)
+        pool.keep_warm([upstream], 1)
+        await provider.streams.get()
+        pool.retire()
+        assert pool._warmth is not None
+        pool._warmth.lacks(upstream)
+        pool.keep_warm([upstream], 1)
+        await asyncio.sleep(0.01)
+        assert provider.streams.empty()
+        assert not pool._all
 
 
 # ── the company's proxy ─────────────────────────────────────────────────────────────────────────

@@ -106,6 +106,11 @@ class LimitsPart(Part):
     """Idle connections kept for each upstream; 0 keeps none."""
     pool_idle_s: Seconds = 30.0
     """How long an idle upstream connection is kept."""
+    pool_warm: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Connections to each provider in service that are opened before anybody asks, and kept: a
+    first call need not wait for them. At most `pool_idle`; 0 opens none ahead."""
+    upstream_connections: Count = 8000
+    """Connections to each upstream; requests beyond wait in line, up to `connect_timeout_s`."""
     answer_head_bytes: Bytes = 65536
     """Status line and headers of a provider's answer."""
     drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30.0

@@ -252,6 +252,7 @@ class Assembly:
         return ""
 
     def _with_ca(self, entry: Entry, part: ProviderPart, upstream: Upstream) -> Upstream:
+        upstream = replace(upstream, owner=entry.id)
         if part.ca is None:
             return upstream
         path = self.base / Path(part.ca).expanduser()

@@ -77,6 +77,8 @@ class Limits:
     connections_per_address: int
     pool_idle: int
     pool_idle_s: float
+    pool_warm: int
+    upstream_connections: int
     answer_head_bytes: int
     drain_timeout_s: float
 

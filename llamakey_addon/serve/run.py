@@ -224,6 +224,7 @@ class _Serving:
 
     async def _open(self) -> None:
         await self._door.open()
+        self._house.open_ahead()
         self._log.starting = False
         self._started = True
         settings = self._house.settings

@@ -96,6 +96,8 @@ def test_defaults(load):
         connections_per_address=4000,
         pool_idle=32,
         pool_idle_s=30,
+        pool_warm=1,
+        upstream_connections=8000,
         answer_head_bytes=65536,
         drain_timeout_s=30,
     )

@@ -37,7 +37,7 @@ def test_a_variable_switches_a_provider_on(load):
     assert openai.secret is None
     openai = load("", {"OPENAI_API_KEY": f" {REAL}\n"}).providers["openai"]
     assert openai.ready
-    assert openai.upstream == Upstream("https", "api.openai.com", 443)
+    assert openai.upstream == Upstream("https", "api.openai.com", 443, owner="openai")
     assert openai.secret is not None
     assert openai.secret.reveal("api.openai.com") == REAL.encode()
     assert openai.secret.source == "env:OPENAI_API_KEY"
@@ -231,7 +231,7 @@ def test_an_upstream_binds_the_key_to_its_host(load):
     openai = load(
         "providers:\n  openai: {upstream: 'https://eu.api.openai.com'}\n", {"OPENAI_API_KEY": REAL}
     ).providers["openai"]
-    assert openai.upstream == Upstream("https", "eu.api.openai.com", 443)
+    assert openai.upstream == Upstream("https", "eu.api.openai.com", 443, owner="openai")
     assert openai.secret is not None and openai.secret.reveal("eu.api.openai.com")
     with pytest.raises(keys.SecretMisuse):
         openai.secret.reveal("api.openai.com")
@@ -265,7 +265,7 @@ def test_faults(load, part, line, words):
 
 def test_plain_http_where_it_is_wanted(load):
     text = "providers:\n  ollama: {upstream: 'http://gpu:11434', allow_plain_upstream: true}\n"
-    assert load(text).providers["ollama"].upstream == Upstream("http", "gpu", 11434)
+    assert load(text).providers["ollama"].upstream == Upstream("http", "gpu", 11434, owner="ollama")
     text = "providers:\n  openai: {upstream: 'http://127.0.0.1:9'}\n"
     assert load(text, {"OPENAI_API_KEY": REAL}).providers["openai"].ready
 
@@ -358,3 +358,17 @@ def test_faults_of_ones_own(load, part, words):
     assert fault.where == "config.yaml:2"
     for word in words:
         assert word in fault.message
+
+
+def test_connections_of_two_credentials_are_never_shared(load) -> None:
+    """Even where they go to the same host."""
+    text = """
+providers:
+  one: {upstream: "https://llm.internal", like: openai, key: env:ONE}
+  two: {upstream: "https://llm.internal", like: openai, key: env:TWO}
+"""
+    providers = load(text, {"ONE": REAL, "TWO": REAL}).providers
+    first, second = providers["one"].upstream, providers["two"].upstream
+    assert first is not None and second is not None
+    assert (first.origin, first.owner) == (second.origin, "one")
+    assert first != second

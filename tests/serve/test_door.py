@@ -9,61 +9,19 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from mitmproxy.connection import Client
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 
-from llamakey_addon.config import Listen
-from llamakey_addon.house import House
-from llamakey_addon.serve import ports
-from llamakey_addon.serve.door import Door, server_tls
+from llamakey_addon.config.settings import Tls
+from llamakey_addon.errors import ConfigError
+from llamakey_addon.serve.door import server_tls
 from llamakey_addon.view.visitors import Greeter
-from tests import harness
-from tests.roadside import Log, make_bench
-
-HEALTH = b"GET /_llamakey/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-AUTHORITY = trustme.CA()
-
-
-@dataclass
-class Front:
-    """An open door."""
-
-    door: Door
-    house: House
-    log: Log
-    port: int
-    trust: ssl.SSLContext
-
-    async def connect(
-        self, *, tls: bool = False
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        more: dict[str, Any] = {"ssl": self.trust, "server_hostname": "localhost"} if tls else {}
-        return await asyncio.open_connection("127.0.0.1", self.port, **more)
-
-    async def health(self, *, tls: bool = False) -> bytes:
-        reader, writer = await self.connect(tls=tls)
-        writer.write(HEALTH)
-        answer = await reader.readuntil(b"}\n")
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-        return answer
-
-    def empty(self) -> bool:
-        return self.counted == 0
-
-    @property
-    def counted(self) -> int:
-        """Connections that count against the limits."""
-        return len(self.house._connections)
-
+from tests.front import HEALTH, Front, opened, until
 
 type Opening = Callable[..., Awaitable[Front]]
 
@@ -71,52 +29,15 @@ type Opening = Callable[..., Awaitable[Front]]
 @pytest.fixture
 async def front(tmp_path: Path) -> AsyncIterator[Opening]:
     """Opens a door, with these limits."""
-    opened: list[Front] = []
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def open_(*, tls: bool = False, greeter: Greeter | None = None, **limits: float) -> Front:
-        with make_bench(tmp_path, limits) as bench:
-            settings = bench.gate.settings
-        made = house(tmp_path, settings)
-        context = server_tls(certificate(tmp_path)) if tls else None
-        sockets = ports.listening(Listen("127.0.0.1", 0))
-        port = sockets[0].getsockname()[1]
-        door = Door(made, sockets, context)
-        door.greeter = greeter
-        trust = ssl.create_default_context()
-        AUTHORITY.configure_trust(trust)
-        log = made.journal
-        assert isinstance(log, Log)
-        opened.append(Front(door, made, log, port, trust))
-        await door.open()
-        return opened[-1]
+        async def open_(
+            *, tls: bool = False, greeter: Greeter | None = None, **limits: float
+        ) -> Front:
+            made = opened(tmp_path, tls=tls, greeter=greeter, limits=limits)
+            return await stack.enter_async_context(made)
 
-    yield open_
-    for each in opened:
-        each.door.shut()
-        each.house.close()
-        await until(each.empty)
-
-
-def house(folder: Path, settings: Any) -> House:
-    from llamakey_addon.store import open_store
-
-    return House(settings, open_store(settings.data_folder), Log())
-
-
-def certificate(folder: Path) -> Any:
-    from llamakey_addon.config.settings import Tls
-
-    leaf = AUTHORITY.issue_cert("localhost")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
-    key.write_bytes(leaf.private_key_pem.bytes())
-    return Tls(cert, key)
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not fact():  # noqa: ASYNC110  what is looked at has no event
-            await asyncio.sleep(0.005)
+        yield open_
 
 
 # ── who is let in ───────────────────────────────────────────────────────────────────────────────
@@ -200,9 +121,6 @@ async def test_a_request_in_one_packet_with_the_end_of_the_handshake(front: Open
 
 
 async def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path) -> None:
-    from llamakey_addon.config.settings import Tls
-    from llamakey_addon.errors import ConfigError
-
     empty = tmp_path / "empty.pem"
     empty.touch()
     with pytest.raises(ConfigError, match="not a PEM certificate"):
@@ -272,6 +190,21 @@ async def test_no_new_connections_after_it_is_shut(front: Opening) -> None:
     writer.write(HEALTH)
     assert b"200 OK" in await reader.readuntil(b"}\n")
     writer.close()
+
+
+async def test_a_client_that_left_before_its_last_answer_is_no_fault(front: Opening) -> None:
+    """What is written to it comes back as a reset, so that its side cannot be ended any more."""
+    here = await front()
+    broken = "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    broken += f"Authorization: Bearer {here.key}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", here.port)) as client:
+        await until(lambda: here.counted == 1)
+        # all of it before the door looks: a request to deny, more behind it, and the end
+        client.sendall(f"{broken}Content-Length: 1\r\n\r\n{{".encode() + HEALTH)
+    await until(here.empty)
+    assert here.log.notes == []
+    assert [receipt.status for receipt in here.log.receipts] == [400]
+    assert b"ok" in await here.health()
 
 
 # ── hooks of connections ────────────────────────────────────────────────────────────────────────
@@ -347,19 +280,3 @@ async def test_without_anybody_who_looks_mitmproxy_has_no_view_of_it(front: Open
     assert rim._shown is None
     assert rim.client() is rim.client()
     writer.close()
-
-
-async def test_a_client_that_left_before_its_last_answer_is_no_fault(front: Opening) -> None:
-    """What is written to it comes back as a reset, so that its side cannot be ended any more."""
-    opened = await front()
-    key = harness.mint(opened.house.gate.settings.data_folder, "alice")
-    broken = "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-    broken += f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(("127.0.0.1", opened.port)) as client:
-        await until(lambda: opened.counted == 1)
-        # all of it before the door looks: a request to deny, more behind it, and the end
-        client.sendall(f"{broken}Content-Length: 1\r\n\r\n{{".encode() + HEALTH)
-    await until(opened.empty)
-    assert opened.log.notes == []
-    assert [receipt.status for receipt in opened.log.receipts] == [400]
-    assert b"ok" in await opened.health()

@@ -39,10 +39,10 @@ type Form = Literal["whole", "token", "key file", "masked"]
 
 _COLUMNS: Final = (
     Column("Where"),
-    Column("Key", whole=True),
-    Column("Form", drop=2, whole=True),
+    Column("Key", drop=1, whole=True),
+    Column("Form", whole=True),
     Column("Name"),
-    Column("User", drop=1),
+    Column("User", drop=2),
     Column("State"),
 )
 

@@ -84,3 +84,12 @@ def denied():
 @surface
 def limited():
     by(LIMITED).converse(modelId=MODEL, messages=ASK)
+
+
+if "AWS_ENDPOINT_URL_BEDROCK" in os.environ:
+
+    @surface
+    def models():
+        """Of the control plane, which is another service."""
+        found = boto3.client("bedrock", config=ONCE).list_foundation_models(byProvider="a")
+        return [model["modelId"] for model in found["modelSummaries"]]

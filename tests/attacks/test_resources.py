@@ -136,10 +136,20 @@ def test_a_json_body_larger_than_is_read(lmk_door: Door) -> None:
     """200 MB of JSON on an endpoint whose body is judged: streamed, not kept."""
     with watched(lmk_door, cpu_s=20), lmk_door.wire() as wire:
         total = 200 * MIB
-        wire.send(lmk_door.head("POST /anthropic/v1/messages", f"Content-Length: {total}"))
+        wire.send(lmk_door.head("POST /deepseek/v1/chat/completions", f"Content-Length: {total}"))
         assert pour(wire, b" " * MIB, total) == total
         wire.answer("POST")
     assert [request.body_length for request in lmk_door.seen()] == [total]
+
+
+def test_a_json_body_that_may_name_what_is_anothers_is_not_streamed(lmk_door: Door) -> None:
+    with watched(lmk_door), lmk_door.wire() as wire:
+        head = lmk_door.head("POST /anthropic/v1/messages", f"Content-Length: {200 * MIB}")
+        wire.send(head)
+        answer = wire.answer("POST")
+        refused(answer, 403)
+        assert b"limits.json_body_bytes" in answer.body
+    lmk_door.assert_untouched()
 
 
 def test_tiny_chunks(lmk_door: Door) -> None:

@@ -97,11 +97,8 @@ def answer_filters(
     endpoint = visit.route.endpoint
     makers: list[MakeFilter] = []
     learn: partial[Any]
-    try:
-        kind, what, id = kinds.what(visit.route.path, method)
-    except LookupError:
-        pass
-    else:
+    if (found := kinds.what(visit.route.path, method)) is not None:
+        kind, what, id = found
         if what == "list":
             if whose.active and kind.owned.listed:
                 makers.append(_for_list(kind, kinds, whose, limit_bytes))
@@ -131,13 +128,10 @@ def _in_head(visit: Visit, kinds: Kinds) -> Iterator[Mention]:
     if not paths:
         raise BadRequest("The path can be read in too many ways. Write it plainly.")
     for path in paths:
-        try:
-            kind, what, id = kinds.what(path, visit.ask.method)
-        except LookupError:
-            pass
-        else:
-            if what == "item":
-                yield Mention(kind, kind.normal(id) or id, True)
+        found = kinds.what(path, visit.ask.method)
+        if found is not None and found[1] == "item":
+            kind, _, id = found
+            yield Mention(kind, kind.normal(id) or id, True)
         for segment in path.split("/"):
             yield from kinds.in_text("", segment)
         yield from kinds.in_text("", path)
@@ -165,8 +159,10 @@ def _in_body(visit: Visit, content: bytes, kinds: Kinds, limit: int) -> Iterator
 
 
 def _in_document(document: Any, kinds: Kinds) -> Iterator[Mention]:
+    in_text = kinds.in_text
     for name, text in documents.strings(document):
-        yield from kinds.in_text(name, text)
+        if found := in_text(name, text):
+            yield from found
 
 
 def _is_upload(visit: Visit) -> bool:
@@ -177,11 +173,8 @@ def _is_upload(visit: Visit) -> bool:
     if endpoint is not None and endpoint.model == "multipart":
         return True
     kinds = kinds_of(visit.route.provider.entry)
-    try:
-        _, what, _ = kinds.what(visit.route.path, visit.ask.method)
-    except LookupError:
-        what = "item"
-    return what == "make" or (
+    found = kinds.what(visit.route.path, visit.ask.method)
+    return (found is not None and found[1] == "make") or (
         endpoint is not None and any(endpoint.name in kind.owned.made_by for kind in kinds.all)
     )
 

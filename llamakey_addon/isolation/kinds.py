@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from llamakey_addon.catalogue.models import Entry, Owned
 
+type Doing = Literal["list", "make", "item"]
+
 _LOOKING = ("GET", "HEAD")
+_LONGEST = 2048
+_SHORT = 64
+_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +64,64 @@ class Kinds:
     anywhere: re.Pattern[str] | None
     """Any id of a known form."""
     fields: Mapping[str, tuple[Kind, ...]]
+    """By name without case: the kinds whose ids stand under it."""
+    _paths: dict[tuple[str, bool], tuple[Kind, Doing, str] | None] = field(default_factory=dict)
+    _plain: set[str] = field(default_factory=set)
+    """Short texts that hold no id: names of fields, most of all."""
 
-    def what(self, path: str, method: str) -> tuple[Kind, Literal["list", "make", "item"], str]:
-        """What a request with this path does to which kind. Raises LookupError for none."""
+    def what(self, path: str, method: str) -> tuple[Kind, Doing, str] | None:
+        """What a request with this path does to which kind, and the id of an item."""
+        asked = (path, method in _LOOKING)
+        if asked not in self._paths:
+            if len(self._paths) >= _KEPT:
+                self._paths.clear()
+            self._paths[asked] = self._what(path, looking=method in _LOOKING)
+        return self._paths[asked]
+
+    def _what(self, path: str, *, looking: bool) -> tuple[Kind, Doing, str] | None:
         for kind in self.all:
             match = kind.path.fullmatch(path)
             if match is None:
                 continue
             segment = match["id"]
             if segment is None:
-                return kind, "list" if method in _LOOKING else "make", ""
+                return kind, "list" if looking else "make", ""
             if segment in kind.owned.verbs:
                 continue
             return kind, "item", segment.partition(":")[0]
-        raise LookupError
+        return None
 
-    def in_text(self, name: str, text: str) -> Iterator[Mention]:
+    def in_text(self, name: str, text: str) -> Sequence[Mention]:
         """The ids in a text that stands under a name."""
-        for kind in self.fields.get(name.casefold(), ()):
-            if id := kind.normal(text.strip()):
-                yield Mention(kind, id, True)
-        if self.anywhere is None or len(text) > 2048 or not self.anywhere.search(text):
-            return
-        if any(char.isspace() for char in text.strip()):
-            return  # words, and not a name
-        for kind in self.all:
-            if kind.id is not None:
-                for match in kind.id.finditer(text):
-                    yield Mention(kind, match[match.lastindex or 0], False)
+        certain = self.fields.get(name)
+        if certain is None and not name.islower():
+            certain = self.fields.get(name.casefold())
+        if certain is None and (len(text) > _LONGEST or " " in text or text in self._plain):
+            return ()  # words, and not a name; or a name that is none of ours
+        return self._in_text(text, certain or ())
+
+    def _in_text(self, text: str, certain: Sequence[Kind]) -> Sequence[Mention]:
+        found = [
+            Mention(kind, id, True) for kind in certain if (id := kind.normal(text.strip())) != ""
+        ]
+        if len(text) > _LONGEST or any(char.isspace() for char in text.strip()):
+            return found
+        if self.anywhere is None or not self.anywhere.search(text):
+            if len(text) <= _SHORT and not certain:
+                if len(self._plain) >= _KEPT:
+                    self._plain.clear()
+                self._plain.add(text)
+            return found
+        found += [
+            Mention(kind, match[match.lastindex or 0], False)
+            for kind in self.all
+            if kind.id is not None
+            for match in kind.id.finditer(text)
+        ]
+        return found
 
 
 _compiled: dict[int, tuple[Entry, Kinds]] = {}
-_KEPT = 1024
 
 
 def kinds_of(entry: Entry) -> Kinds:

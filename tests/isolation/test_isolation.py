@@ -157,6 +157,7 @@ def test_an_answer_that_tells_of_anothers_is_not_passed_on(people):
         b'{"file_id": "file-\\u0074heirs01"}',
         b'{"file_\\u0069d": "file-theirs01"}',
         f'{{"FILE_ID": "{THEIRS}"}}'.encode(),
+        f'{{"File_Id": " {THEIRS} "}}'.encode(),
         # nobody's, where an id must stand
         {"input_file_id": NOBODYS},
         {"training_file": NOBODYS},

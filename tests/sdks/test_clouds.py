@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from tests.sdks.run import Run
 from tests.sdks.runner import execute, faults, places
 from tests.sdks.test_sdks import check_denials, served, sourced
 
+METERED = re.compile(
+    r"(converse|invoke|anthropic|(express\.)?generate)(\.stream)?$|express\.stream$"
+)
 SERVERS = ("google-oauth", "entra", "vectara-auth")
 """Of tokens: the proxy asks them when it likes."""
 TRUST = ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
@@ -133,3 +137,7 @@ def test_cloud(cloud: Cloud, team_of: Any, world: World, tmp_path: Path) -> None
     assert {request.credential for request in seen} == {"real"}
     sent = [line for line in served(proxy, lines, len(seen)) if line["end"] != "answered here"]
     assert len(seen) == len(sent)
+    # metered by the providers' own figures, in event streams too
+    told = [line for line in sent if METERED.match(line["endpoint"]) and line["status"] == 200]
+    assert {(line["input_tokens"], line["output_tokens"]) for line in told} <= {(9, 4)}
+    assert told or cloud.id in ("vectara-oauth", "huggingface-endpoints", "azure-entra")

@@ -464,8 +464,8 @@ class SqliteLedger:
     def _insert(self, connection: sqlite3.Connection, opening: Opening) -> int:
         facts = opening.facts
         time_us = max(int(opening.time_s * _SECOND_US), 0)
-        if time_us == self._last_us:
-            time_us += 1
+        if 0 <= self._last_us - time_us < 1000:
+            time_us = self._last_us + 1  # the clock is not that fine, or was set back by a moment
         while True:
             try:
                 connection.execute(

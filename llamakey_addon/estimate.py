@@ -175,16 +175,25 @@ def _usual_output(call: Call) -> int:
 
 def _bound(asked: Asked) -> int | None:
     """The least of what bounds an answer's length."""
-    found = [value for way in _BOUNDS if (value := _number(asked, way)) is not None]
+    document = asked.document
+    found = [
+        value
+        for way in _BOUNDS
+        if way[0] in document and (value := _number(document, way)) is not None
+    ]
     return min(found, default=None)
 
 
 def _choices(asked: Asked) -> int:
-    return max((_number(asked, way) or 1 for way in _CHOICES), default=1)
+    document = asked.document
+    return max(
+        (_number(document, way) or 1 for way in _CHOICES if way[0] in document),
+        default=1,
+    )
 
 
-def _number(asked: Asked, way: tuple[str, ...]) -> int | None:
-    value: object = asked.document
+def _number(document: Mapping[str, object], way: tuple[str, ...]) -> int | None:
+    value: object = document
     for name in way:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     return value if type(value) is int and 0 < value <= 10_000_000 else None

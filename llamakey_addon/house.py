@@ -35,6 +35,8 @@ _LOOK_S: Final = 0.5
 _FLUSH_S: Final = 0.003
 _AGAIN_S: Final = 1.0
 _RECOVER_S: Final = 5.0
+#: Transactions of the ledger after which they are brought into the main file.
+_CHECKPOINT_AFTER: Final = 500
 
 
 class House:
@@ -61,6 +63,9 @@ class House:
         self._recovered_s = 0.0
         self._validity = -1
         self._look: asyncio.TimerHandle | None = None
+        self._checkpoint: asyncio.Future[None] | None = None
+        self._checkpointed = 0
+        store.ledger.checkpoints_elsewhere = True
         store.ledger.waiting = self._flush_soon
         self.gate.recover()
         self.gate.prices.warm()
@@ -146,6 +151,7 @@ class House:
             if now_s - self._recovered_s > _RECOVER_S:
                 self._recovered_s = now_s
                 self.gate.recover()
+            self._checkpoint_if_due(loop)
         except StoreError:
             pass  # requests are refused for it, with the reason in the log
         except BaseException as error:
@@ -160,6 +166,18 @@ class House:
     def _flush(self) -> None:
         if not self._closed and not self.gate.flush():
             asyncio.get_running_loop().call_later(_AGAIN_S, self._flush)
+
+    def _checkpoint_if_due(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Bring what was committed into the main file, in a thread: it waits for the disk."""
+        ledger = self.store.ledger
+        if self._checkpoint is not None and not self._checkpoint.done():
+            return
+        if self._checkpoint is not None and (error := self._checkpoint.exception()) is not None:
+            self.gate.alarm(error)
+        self._checkpoint = None
+        if ledger.written - self._checkpointed >= _CHECKPOINT_AFTER:
+            self._checkpointed = ledger.written
+            self._checkpoint = loop.run_in_executor(None, ledger.checkpoint)
 
     def scrub_record(self, record: logging.LogRecord) -> bool:
         """A logging filter: takes keys by value out of warnings, errors and tracebacks, of

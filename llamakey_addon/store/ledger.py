@@ -277,6 +277,15 @@ class Ledger(Protocol):
     def flush(self) -> None:
         """Commit what `settle` has collected."""
 
+    written: int
+    """How many transactions were committed here."""
+    checkpoints_elsewhere: bool
+    """Set, before anything is written, by who calls `checkpoint`. Else SQLite does it with every
+    thousandth page or so, and whoever commits waits for the disk."""
+
+    def checkpoint(self) -> None:
+        """Bring what was committed into the main file, which takes a while: for another thread."""
+
     waiting: Callable[[], None] | None
     """Called when the first of a group of settlements waits; whoever sets it sees to it that
     `flush` is called soon. None flushes at once."""
@@ -298,7 +307,7 @@ class Ledger(Protocol):
     def remember(
         self, key_id: str, provider: str, endpoint: str, model: str, what: Mapping[str, float]
     ) -> None:
-        """Keep some figures, to be written with the next `flush`."""
+        """Keep some figures, to be written now and then."""
 
     # --- the owner's command ----------------------------------------------------------------------
 

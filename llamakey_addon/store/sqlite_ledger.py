@@ -11,6 +11,7 @@ found without an index.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,10 +41,18 @@ from llamakey_addon.store.ledger import (
 from llamakey_addon.store.processes import Processes
 
 #: How long an admission waits for another process's write.
-_PATIENCE_S: Final = 0.25
+_PATIENCE_S: Final = 1.0
+#: How long a checkpoint may hold the writers: less than they wait.
+_HOLD_S: Final = 0.2
 #: The owner's command has time.
 _READER_PATIENCE_S: Final = 5.0
 _TIDY_S: Final = 600.0
+#: How often it is looked whether the file is still the same one.
+_IDENTITY_S: Final = 0.1
+#: How often what was learned is written.
+_HABITS_S: Final = 5.0
+#: Beyond which the write-ahead log is emptied, whoever has to wait for that.
+_WAL_BYTES: Final = 64 * 1024 * 1024
 _SECOND_US: Final = 1_000_000
 _MOST: Final = 2**62
 _MAIN_KINDS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -132,7 +141,8 @@ class SqliteLedger:
         self._processes = Processes(path)
         self._counters = Counters()
         self._waiting: list[_Settlement] = []
-        self._habits: dict[tuple[str, str, str, str], str] = {}
+        self._habits: dict[tuple[str, str, str, str], Mapping[str, float]] = {}
+        self._habits_s = self._looked_s = -math.inf
         self._last_us = 0
         self._impatient = False
         self._tidied_s = 0.0
@@ -140,6 +150,8 @@ class SqliteLedger:
         self._caps = ""
         self._alerts: list[Alert] = []
         self.epoch = 0
+        self.written = 0
+        self.checkpoints_elsewhere = False
         self.waiting: Callable[[], None] | None = None
         self.warn: Callable[[Alert], None] | None = None
 
@@ -291,10 +303,22 @@ class SqliteLedger:
             return found.fetchone() is not None
 
     def flush(self) -> None:
-        if not self._waiting and not self._habits:
-            return
-        with self._write():
-            pass
+        if self._waiting:
+            with self._write():
+                pass
+
+    def checkpoint(self) -> None:
+        connection = sqlite._connect(self._path, must_exist=True, synchronous="NORMAL")
+        try:
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            wal = self._path.with_name(f"{self._path.name}-wal")
+            if wal.exists() and wal.stat().st_size > _WAL_BYTES:
+                # Under steady load it never ends by itself: hold the writers for a moment.
+                connection.execute(f"PRAGMA busy_timeout = {_HOLD_S * 1000:.0f}")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
 
     def standing(self, facts: Facts, claims: Sequence[Claim], now_s: float) -> list[Standing]:
         self.flush()
@@ -365,7 +389,7 @@ class SqliteLedger:
     def remember(
         self, key_id: str, provider: str, endpoint: str, model: str, what: Mapping[str, float]
     ) -> None:
-        self._habits[key_id, provider, endpoint, model] = json.dumps(dict(what))
+        self._habits[key_id, provider, endpoint, model] = what
 
     # --- the owner's command ----------------------------------------------------------------------
 
@@ -416,8 +440,9 @@ class SqliteLedger:
 
     def close(self) -> None:
         if not self._closed:
-            with suppress(StoreError):
-                self.flush()
+            if self._waiting or self._habits:
+                with suppress(StoreError), self._write(all_of_it=True):
+                    pass
             self._closed = True
         if self._connection is not None:
             self._connection.close()
@@ -517,60 +542,88 @@ class SqliteLedger:
         counter.warned = passed  # lower where the budget was raised
 
     def _commit_waiting(self, connection: sqlite3.Connection) -> None:
-        for settlement in self._waiting:
-            hold = settlement.hold
-            if settlement.job and not _first_of(connection, settlement):
-                nothing = replace(settlement.closing, counts=NO_COUNTS, cost_nusd=0, job="")
-                settlement = _Settlement(hold, replace(nothing, quality="none"), settlement.claims)
-            if not connection.execute(_CLOSE, settlement.values).rowcount:
-                continue
-            held = hold.opening.input_tokens + hold.output_tokens
-            for claim in settlement.claims:
-                match claim.cap.unit:
-                    case "concurrent":
-                        self._change(connection, claim, 0, -1)
-                    case "tokens":
-                        self._change(connection, claim, settlement.tokens, -held)
-                    case "nusd":
-                        self._change(connection, claim, settlement.cost_nusd, -hold.cost_nusd)
-        if self._habits:
-            connection.executemany(
-                "INSERT INTO habit (key_id, provider, endpoint, model, figures) "
-                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (key_id, provider, endpoint, model) "
-                "DO UPDATE SET figures = excluded.figures",
-                [(*name, figures) for name, figures in self._habits.items()],
-            )
+        for settlement in list(self._waiting):
+            try:
+                self._close_row(connection, settlement)
+            except sqlite3.OperationalError:
+                raise
+            except BaseException:
+                # It would fail again, and everything with it: its row stays open, for the next
+                # process to close.
+                self._waiting.remove(settlement)
+                raise
+
+    def _close_row(self, connection: sqlite3.Connection, settlement: _Settlement) -> None:
+        hold = settlement.hold
+        if settlement.job and not _first_of(connection, settlement):
+            nothing = replace(settlement.closing, counts=NO_COUNTS, cost_nusd=0, job="")
+            settlement = _Settlement(hold, replace(nothing, quality="none"), settlement.claims)
+        if not connection.execute(_CLOSE, settlement.values).rowcount:
+            return
+        held = hold.opening.input_tokens + hold.output_tokens
+        for claim in settlement.claims:
+            match claim.cap.unit:
+                case "concurrent":
+                    self._change(connection, claim, 0, -1)
+                case "tokens":
+                    self._change(connection, claim, settlement.tokens, -held)
+                case "nusd":
+                    self._change(connection, claim, settlement.cost_nusd, -hold.cost_nusd)
+
+    def _write_habits(self, connection: sqlite3.Connection) -> None:
+        connection.executemany(
+            "INSERT INTO habit (key_id, provider, endpoint, model, figures) "
+            "VALUES (?, ?, ?, ?, ?) ON CONFLICT (key_id, provider, endpoint, model) "
+            "DO UPDATE SET figures = excluded.figures",
+            [(*name, json.dumps(dict(figures))) for name, figures in self._habits.items()],
+        )
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction that begins with what waits. Nothing is kept of one that fails."""
-        with self._errors():
-            connection = self._begin()
-            try:
-                (version,) = connection.execute("PRAGMA data_version").fetchone()
-                if version != self._version:  # another process has committed
-                    self._counters.forget()
-                    self._version = version
-                self._commit_waiting(connection)
-                yield connection
-                self._counters.write(connection)
-                connection.execute("COMMIT")
-            except BaseException:
+    def _write(self, *, all_of_it: bool = False) -> Iterator[sqlite3.Connection]:
+        """A write transaction that begins with what waits. Nothing is kept of one that fails.
+
+        What was learned is written now and then, or with `all_of_it`.
+        """
+        now_s = time.monotonic()
+        habits = bool(self._habits) and (all_of_it or now_s - self._habits_s > _HABITS_S)
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = self._begin(now_s)
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            if version != self._version:  # another process has committed
                 self._counters.forget()
-                self._alerts.clear()
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            self._waiting.clear()
+                self._version = version
+            if self._waiting:
+                self._commit_waiting(connection)
+            if habits:
+                self._write_habits(connection)
+            yield connection
+            self._counters.write(connection)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self._counters.forget()
+            self._alerts.clear()
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if isinstance(error, (sqlite3.Error, OSError)):
+                raise self._told(error) from error
+            raise
+        self._waiting.clear()
+        self.written += 1
+        if habits:
             self._habits.clear()
+            self._habits_s = now_s
         if self._alerts:
             alerts, self._alerts = self._alerts, []
             for alert in alerts:
                 if self.warn is not None:
                     self.warn(alert)
 
-    def _begin(self) -> sqlite3.Connection:
-        connection = self._open()
+    def _begin(self, now_s: float) -> sqlite3.Connection:
+        connection = self._connection
+        if connection is None or now_s - self._looked_s > _IDENTITY_S:
+            connection = self._open()
+            self._looked_s = now_s
         if not self._processes.name:
             self._processes.enter()
             connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000:.0f}")
@@ -600,6 +653,8 @@ class SqliteLedger:
         if self._connection is None:
             self._connection = sqlite._connect(self._path, must_exist=True, synchronous="NORMAL")
             self._connection.execute(f"PRAGMA busy_timeout = {_READER_PATIENCE_S * 1000:.0f}")
+            if self.checkpoints_elsewhere:
+                self._connection.execute("PRAGMA wal_autocheckpoint = 0")
             self._identity = identity
             self._version = -1
         return self._connection
@@ -609,17 +664,16 @@ class SqliteLedger:
         """SQLite's and the system's errors as ours."""
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname.startswith("SQLITE_BUSY"):
-                raise StoreError(
-                    f"Another process holds the ledger in {self._path}. Try again, or end that "
-                    "process."
-                ) from error
-            raise self._broken(error) from error
         except (sqlite3.Error, OSError) as error:
-            raise self._broken(error) from error
+            raise self._told(error) from error
 
-    def _broken(self, error: Exception) -> StoreError:
+    def _told(self, error: sqlite3.Error | OSError) -> StoreError:
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith(
+            "SQLITE_BUSY"
+        ):
+            return StoreError(
+                f"Another process holds the ledger in {self._path}. Try again, or end that process."
+            )
         return StoreError(
             f"The ledger in {self._path} failed ({error}). See to disk space and permissions; if "
             "the file is damaged, put back a backup."

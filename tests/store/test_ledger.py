@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from llamakey_addon.journey import Rule
-from llamakey_addon.store import StoreError, open_store
+from llamakey_addon.store import StoreError, open_store, sqlite_ledger
 from llamakey_addon.store.ledger import Alert, CapReached
 from llamakey_addon.store.windows import Windows
 from tests.store.ledgers import FACTS, admit, cap, claims, closing, opening
@@ -371,6 +372,35 @@ def test_a_refusal_does_not_lose_what_waited(ledger, tmp_path):
     assert sql(tmp_path, "SELECT open, output_tokens FROM ledger") == [(0, 7)]
 
 
+def test_a_closing_that_cannot_be_written_stops_no_other(ledger, tmp_path):
+    ledger.waiting = lambda: None
+    bad, good = admit(ledger, []), admit(ledger, [])
+    ledger.settle(bad, closing(first_byte_ms=object()))
+    ledger.settle(good, closing(output_tokens=3))
+    with pytest.raises(StoreError):
+        admit(ledger, [])
+    admit(ledger, [])
+    assert sql(tmp_path, "SELECT open, output_tokens FROM ledger ORDER BY time_us") == [
+        (1, 0),
+        (0, 3),
+        (1, 0),
+    ]
+
+
+def test_checkpoints_are_made_elsewhere(ledger, tmp_path):
+    ledger.checkpoints_elsewhere = True
+    file = tmp_path / "data" / "llamakey.db"
+    size = file.stat().st_size
+    for _ in range(1500):
+        ledger.settle(admit(ledger, []), closing())
+    assert file.stat().st_size == size
+    thread = threading.Thread(target=ledger.checkpoint)
+    thread.start()
+    thread.join()
+    assert file.stat().st_size > size
+    assert len(list(ledger.rows(0, 1e12))) == 1500
+
+
 def test_a_close_commits_what_waits(tmp_path):
     with open_store(tmp_path / "data") as store:
         store.ledger.waiting = lambda: None
@@ -419,7 +449,8 @@ def test_a_failing_transaction_changes_nothing(ledger, tmp_path):
     assert [each.used for each in standing] == [1, 1]
 
 
-def test_a_file_put_in_its_place_is_used(ledger, tmp_path, store):
+def test_a_file_put_in_its_place_is_used(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_ledger, "_IDENTITY_S", -1.0)
     admit(ledger, [])
     file = tmp_path / "data" / "llamakey.db"
     sql(tmp_path, "PRAGMA wal_checkpoint(TRUNCATE)")

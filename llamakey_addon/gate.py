@@ -58,6 +58,7 @@ from llamakey_addon.journey import (
     Answer,
     Ask,
     Body,
+    Call,
     Counts,
     Errand,
     Grant,
@@ -76,7 +77,7 @@ from llamakey_addon.meter import Asked
 from llamakey_addon.meter.include_usage import strip_for, with_usage
 from llamakey_addon.prices import Prices
 from llamakey_addon.store import Store, StoreError
-from llamakey_addon.store.ledger import Alert, Closing
+from llamakey_addon.store.ledger import Alert, Closing, Hold
 from llamakey_addon.tokens import Tokens
 
 HEALTH_PATH = "/_llamakey/health"
@@ -252,23 +253,27 @@ class Gate:
         if makers or self._admission.may_cut(visit):
             headers = filters.unconditional(headers)
         # Last: from here on it is reserved, and the grant is who remembers that.
-        hold = self._admission.admit(call, asked, time.time())
-        return Grant(
-            call=call,
-            upstream=upstream,
-            method=visit.ask.method,
-            target=visit.route.target,
-            headers=headers,
-            filters=makers,
-            seal=seal,
-            recipe=provider.recipe,
-            hold=hold,
-            asked=asked,
-            content=content,
-            watched=self._admission.watches(hold),
-            told=self._admission.told(hold),
-            upgrade=visit.upgrade,
-        )
+        hold = self._admit(call, asked)
+        try:
+            return Grant(
+                call=call,
+                upstream=upstream,
+                method=visit.ask.method,
+                target=visit.route.target,
+                headers=headers,
+                filters=makers,
+                seal=seal,
+                recipe=provider.recipe,
+                hold=hold,
+                asked=asked,
+                content=content,
+                watched=self._admission.watches(hold),
+                told=self._admission.told(hold),
+                upgrade=visit.upgrade,
+            )
+        except BaseException:
+            self._ledger.settle(hold, Closing(0, "failed", "none"))
+            raise
 
     def message(self, grant: Grant, content: bytes, used: Counts) -> Grant:
         """May this message of a client's WebSocket be sent? The grant, with the model it names.
@@ -455,11 +460,9 @@ class Gate:
         try:
             self._ledger.flush()
         except StoreError as error:
-            self._say_unwritten(error)
+            self._say_unwritten(str(error))
             return False
-        if self._unwritten:
-            self._unwritten = False
-            self._journal.note("The ledger is written again.")
+        self._say_written()
         return True
 
     def recover(self) -> None:
@@ -467,7 +470,7 @@ class Gate:
         try:
             closed = self._ledger.recover()
         except StoreError as error:
-            self._say_unwritten(error)
+            self._say_unwritten(str(error))
             return
         if closed:
             self._journal.note(
@@ -492,7 +495,7 @@ class Gate:
         try:
             self._ledger.settle(hold, row, claims)
         except StoreError as error:
-            self._say_unwritten(error)
+            self._say_unwritten(str(error))
         self._estimates.learn(call, grant.asked, metered, row.cost_nusd)
         return row
 
@@ -502,12 +505,27 @@ class Gate:
         except StoreError:
             return False  # looked at once more when it is written
 
-    def _say_unwritten(self, error: StoreError) -> None:
+    def _say_written(self) -> None:
+        if self._unwritten:
+            self._unwritten = False
+            self._journal.note("The ledger is written again.")
+
+    def _admit(self, call: Call, asked: Asked) -> Hold:
+        try:
+            hold = self._admission.admit(call, asked, time.time())
+        except NoLedger as denied:
+            self._say_unwritten(denied.detail)
+            denied.detail = ""
+            raise
+        self._say_written()
+        return hold
+
+    def _say_unwritten(self, why: str) -> None:
         """Once, until it is well again."""
         if not self._unwritten:
             self._unwritten = True
             self._journal.note(
-                f"{error} No new request is sent until then; what runs goes on, and is booked when "
+                f"{why} No new request is sent until then; what runs goes on, and is booked when "
                 "that is possible."
             )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,20 @@ from tests.attacks.sabotage import Saboteur, start_with_saboteur
 from tests.client import Answer, Closed
 from tests.conftest import Start
 from tests.fakes import Request, World
-from tests.harness import Mode, _ticks
+from tests.harness import Mode, Proxy, _ticks
 
 # mitmdump prints flows, so a body that fits into one is read before it is judged
-CONFIG = {**LIMITS, "view": {"body_bytes": 1000}}
+CONFIG = {
+    **LIMITS,
+    "view": {"body_bytes": 1000},
+    "prices": [{"provider": "*", "model": "*", "input_mtok": 1, "output_mtok": 1}],
+    "users": {
+        "alice": {
+            "limits": [{"concurrent": 5}, {"tokens": 10**9, "per": "day"}],
+            "budgets": [{"spend": 1000, "per": "total"}],
+        }
+    },
+}
 KINDS = ["Exception", "RecursionError", "MemoryError", "CancelledError", "SystemExit"]
 CHAT = b'{"model": "claude-x", "max_tokens": 1, "messages": []}'
 
@@ -28,6 +40,13 @@ BEFORE = [
     "llamakey_addon.authenticate:who",
     "llamakey_addon.store.sqlite:SqliteStore.key",
     "llamakey_addon.authorize:judge",
+    "llamakey_addon.admit:Admission.admit",
+    "llamakey_addon.admit:Admission.facts",
+    "llamakey_addon.admit:Admission.told",
+    "llamakey_addon.estimate:Estimates.counts",
+    "llamakey_addon.prices:Prices.of",
+    "llamakey_addon.store.sqlite_ledger:SqliteLedger.admit",
+    "llamakey_addon.store.counters:Counters.write",
     "llamakey_addon.http1:upstream_headers",
     "llamakey_addon.gate:Gate.arrive",
     "llamakey_addon.gate:Gate.depart",
@@ -62,7 +81,13 @@ REFUSAL = ["llamakey_addon.gate:Gate.refuse", "llamakey_addon.denial:answer"]
 
 BOOK = [
     "llamakey_addon.gate:Gate.settle",
+    "llamakey_addon.gate:Gate._close",
+    "llamakey_addon.account:used",
+    "llamakey_addon.account:closing",
     "llamakey_addon.account:served",
+    "llamakey_addon.prices:Prices.bill",
+    "llamakey_addon.estimate:Estimates.learn",
+    "llamakey_addon.store.sqlite_ledger:SqliteLedger.settle",
     "llamakey_addon.journal:Journal.write",
 ]
 
@@ -83,6 +108,18 @@ def inside(
     door.assert_still_serves()
     assert proxy.process.poll() is None, proxy.output()
     assert world.key("openai") not in proxy.output()
+    assert_nothing_reserved(proxy)
+
+
+def assert_nothing_reserved(proxy: Proxy) -> None:
+    """Every row in the ledger is closed, and nothing is held for any."""
+    for _ in _ticks(5):
+        with closing(sqlite3.connect(proxy.home / "llamakey.db")) as connection:
+            [(rows,)] = connection.execute("SELECT count(*) FROM ledger WHERE open = 1")
+            [(reserved,)] = connection.execute("SELECT total(abs(reserved)) FROM counter")
+        if not rows and not reserved:
+            return
+    raise AssertionError(f"{rows} open rows, {reserved} reserved")
 
 
 TAGS = itertools.count()

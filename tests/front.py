@@ -100,6 +100,6 @@ def certificate(folder: Path) -> Tls:
 
 
 async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while not fact():  # noqa: ASYNC110  what is looked at has no event
             await asyncio.sleep(0.005)

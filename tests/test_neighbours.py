@@ -62,13 +62,13 @@ def test_another_user_is_none_of_ours(tmp_path: Path) -> None:
     """)
     child = subprocess.Popen([sys.executable, "-S", "-c", program], cwd="/")
     try:
-        server.settimeout(20)
+        server.settimeout(45)
         accepted, _ = server.accept()
         with accepted:
             assert not neighbours.is_own_user(accepted)
     finally:
         server.close()
-        child.wait(20)
+        child.wait(60)
 
 
 @linux

@@ -382,4 +382,4 @@ assert "genai_prices" not in sys.modules
 prices.warm()
 assert prices.of(entries["openai"], "gpt-4o", 0.0) is not None
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=50)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)

@@ -145,7 +145,7 @@ class Tree:
 
     def run(self, **env: str) -> subprocess.CompletedProcess[str]:
         process = self.start(**env)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=100)
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def calls(self) -> list[str]:
@@ -217,7 +217,7 @@ def test_a_killed_set_up_leaves_no_lock_behind(tree: Tree):
 def test_two_set_ups_at_once_make_one(tree: Tree):
     starts = [tree.start(PIP_TAKES="0.3") for _ in range(3)]
     for start in starts:
-        assert start.communicate(timeout=30)[0] == "lmk was given: hello\n"
+        assert start.communicate(timeout=100)[0] == "lmk was given: hello\n"
     assert tree.calls().count("venv") == 1
 
 

@@ -82,7 +82,7 @@ def facts(folder: Path, *, anew: bool, **more: str) -> tuple[int, str, dict[str,
             )
     finally:
         os.umask(old)
-    code = process.wait(30)
+    code = process.wait(60)
     assert process.poll() == process.returncode == code
     printed = (folder / "out.txt").read_text()
     assert (folder / "facts.json").exists(), printed

@@ -89,7 +89,7 @@ def test_http_1_alone_is_offered(
 
 
 def test_the_same_port_serves_plain_http_to_this_machine(tls_proxy: Proxy) -> None:
-    connection = http.client.HTTPConnection("localhost", tls_proxy.port, timeout=10)
+    connection = http.client.HTTPConnection("localhost", tls_proxy.port, timeout=45)
     headers = {"Authorization": f"Bearer {tls_proxy.local_key}", "Content-Type": "application/json"}
     for _ in range(2):
         connection.request("POST", "/openai/v1/chat/completions", CHAT, headers)
@@ -129,12 +129,12 @@ def test_a_websocket_over_tls_is_told_why_it_ends(tls_proxy: Proxy, authority: t
         max_size=None,
     ) as client:
         client.send(json.dumps({"type": "response.create"}))
-        while json.loads(client.recv(timeout=20))["type"] != "response.done":
+        while json.loads(client.recv(timeout=45))["type"] != "response.done":
             pass
         client.send(b"\0" * 2**20)
         harness.revoke(tls_proxy.home, key)
         with pytest.raises(ConnectionClosed) as caught:
-            client.recv(timeout=20)
+            client.recv(timeout=45)
     assert caught.value.rcvd is not None
     assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (
         1008,

@@ -28,7 +28,7 @@ class Saboteur:
 
     def _order(self, **order: Any) -> Any:
         with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(20)
+            line.settimeout(45)
             line.connect(self._path)
             line.sendall(json.dumps(order).encode() + b"\n")
             answer = json.loads(line.makefile().readline())

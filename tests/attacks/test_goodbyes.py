@@ -84,7 +84,7 @@ def test_a_stop_lets_streams_end(proxy: Start, world: World) -> None:
                 pass  # until it says that it drains
             gate.open()
             assert b"second" in wire.until(b"0\r\n\r\n")
-            assert running.process.wait(20) == 0
+            assert running.process.wait(60) == 0
         [line] = [line for line in running.log() if line.get("path") == path]
         assert line["end"] == "complete"
         door.seen()

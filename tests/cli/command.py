@@ -23,10 +23,11 @@ from pathlib import Path
 from unittest import mock
 
 from tests import starts
+from tests.harness import PATIENCE_S
 from tests.starts import ROOT, Process
 
 LMK = starts.MODULE
-WAIT_S = 40
+WAIT_S = 90
 
 REAL_KEY = "sk-proj-canary-Zq8vW2nK4xB7mT1yR5pL9dF3"
 LOCAL_KEY = re.compile(r"sk-lmk-[a-z0-9]{10}-[0-9A-Za-z]{49}")
@@ -206,7 +207,7 @@ class Serving:
 
     def get(self, path: str, key: str = "") -> tuple[int, str]:
         """Status and body."""
-        connection = http.client.HTTPConnection("localhost", self.port, timeout=10)
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=45)
         try:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             connection.request("GET", path, headers=headers)
@@ -222,8 +223,8 @@ class Serving:
 
 
 def ticks(timeout_s: float = WAIT_S) -> Iterator[None]:
-    """Turns of a wait, 20 ms apart."""
-    end_s = time.monotonic() + timeout_s
+    """Turns of a wait, 20 ms apart (never sooner over than `harness.PATIENCE_S`)."""
+    end_s = time.monotonic() + max(timeout_s, PATIENCE_S)
     while time.monotonic() < end_s:
         yield
         time.sleep(0.02)

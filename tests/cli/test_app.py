@@ -74,7 +74,7 @@ def test_a_reader_that_goes_is_no_error(lmk):
     process.stdout.readline()
     process.stdout.close()
     error = process.stderr.read().decode()
-    process.wait(30)
+    process.wait(60)
     process.stderr.close()
     assert "Traceback" not in error
     assert "BrokenPipe" not in error

@@ -184,7 +184,7 @@ def test_a_big_file_is_not_read_at_once(lmk, made):
         env=lmk.environment({}),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert (done.returncode, done.stdout[:4]) == (1, "-:1 "), done.stderr

@@ -396,12 +396,12 @@ def certificate(tmp_path_factory):
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
              "-nodes", "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem",
              "-subj", "/CN=localhost", "-days", "1"],
-            check=True, capture_output=True, timeout=30,
+            check=True, capture_output=True, timeout=100,
         )  # fmt: skip
     subprocess.run(
         ["openssl", "ec", "-aes128", "-passout", "pass:x", "-in", folder / "a.key", "-out",
          folder / "locked.key"],
-        check=True, capture_output=True, timeout=30,
+        check=True, capture_output=True, timeout=100,
     )  # fmt: skip
     for file in folder.iterdir():
         file.chmod(0o600)
@@ -497,7 +497,7 @@ def test_nothing_heavy_is_imported():
         capture_output=True,
         text=True,
         check=True,
-        timeout=50,
+        timeout=100,
     )
     loaded = set(done.stdout.split())
     assert loaded.isdisjoint({"keyring", "mitmproxy", "sqlite3", "rich", "typer", "asyncio"})

@@ -282,7 +282,7 @@ def test_ca(load, tmp_path):
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
          "-nodes", "-keyout", tmp_path / "k", "-out", tmp_path / "ca.pem", "-subj", "/CN=x"],
-        check=True, capture_output=True, timeout=30,
+        check=True, capture_output=True, timeout=100,
     )  # fmt: skip
     upstream = load("providers:\n  openai: {ca: ca.pem}\n").providers["openai"].upstream
     assert upstream is not None and upstream.ca == str(tmp_path / "ca.pem")

@@ -106,14 +106,14 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 async def told(*askers: Asker) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(45):
         for asker in askers:
             await asker.told.wait()
 
 
 async def until(holds: Callable[[], bool]) -> None:
     """Turns of the loop until it holds: what is made tells nobody who does not wait for it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(45):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0)
 

@@ -47,13 +47,13 @@ class Gate:
             self._open = True
             self._wake()
 
-    def wait_until_waiting(self, timeout_s: float = 20) -> None:
+    def wait_until_waiting(self, timeout_s: float = 45) -> None:
         """Returns when a chunk asks for leave; raises TimeoutError."""
         with self._condition:
             if not self._condition.wait_for(lambda: self._waiting > 0, timeout_s):
                 raise TimeoutError(f"nothing came to gate {self.name!r} within {timeout_s} s")
 
-    def wait_until_sent(self, chunks: int, timeout_s: float = 20) -> None:
+    def wait_until_sent(self, chunks: int, timeout_s: float = 45) -> None:
         """Returns when at least so many chunks were handed to the socket; raises TimeoutError."""
         with self._condition:
             if not self._condition.wait_for(lambda: self._sent >= chunks, timeout_s):

@@ -151,4 +151,4 @@ def test_as_a_process_of_its_own(tmp_path) -> None:
             said = json.loads(fake.stdout.readline())
             assert said.get("requests", [said])[0][key] == wanted
         fake.stdin.close()
-        assert fake.wait(20) == 0
+        assert fake.wait(60) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import socket
 import ssl
 import threading
 import weakref
@@ -196,7 +197,7 @@ class World:
         return [request for request in found if family in (None, request.family)]
 
     def wait_for(
-        self, count: int, family: str | None = None, since: int = 0, timeout_s: float = 20
+        self, count: int, family: str | None = None, since: int = 0, timeout_s: float = 45
     ) -> list[Request]:
         """Returns when so many requests were answered or broke off; raises TimeoutError."""
 
@@ -213,7 +214,7 @@ class World:
             return done()
 
     def wait_recorded(
-        self, count: int, family: str | None = None, since: int = 0, timeout_s: float = 20
+        self, count: int, family: str | None = None, since: int = 0, timeout_s: float = 45
     ) -> list[Request]:
         """Returns when the heads of so many requests came; raises TimeoutError."""
 
@@ -226,7 +227,7 @@ class World:
             return found()
 
     def wait_switched(
-        self, family: str | None = None, since: int = 0, timeout_s: float = 20
+        self, family: str | None = None, since: int = 0, timeout_s: float = 45
     ) -> Request:
         """The first request since then that has become a WebSocket; raises TimeoutError."""
 
@@ -242,7 +243,7 @@ class World:
                 raise TimeoutError(f"no WebSocket was opened within {timeout_s} s")
             return found()[0]
 
-    def wait_closed(self, connection: int, timeout_s: float = 20) -> bool:
+    def wait_closed(self, connection: int, timeout_s: float = 45) -> bool:
         """Whether that connection was closed within this time, by either side."""
         with self._lock:
             line = self._lines[connection - 1]
@@ -334,6 +335,9 @@ class World:
 
         context = self._context(certificate)
         server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context, limit=2**20)
+        for each in server.sockets:
+            # else the system gives up to 32 MB to a fake that does not read
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
         port: int = server.sockets[0].getsockname()[1]
         self._servers.append(server)
         # `localhost` may mean ::1 first; nobody else's server must answer there in our place

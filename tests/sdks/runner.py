@@ -27,7 +27,7 @@ from tests.sdks.run import Raises, Run
 ROOT = Path(__file__).resolve().parent.parent.parent
 SDKS = ROOT / ".sdks"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
-LIMIT_S = 50
+LIMIT_S = 100
 _LIMITED = re.compile(r"(\w+_)?(?<!rate_)limited:")
 """Surfaces that fail only where a proxy limits somebody."""
 

@@ -210,7 +210,7 @@ def test_two_thousand_connections_of_one_address_are_taken(lmk):
             assert serving.get("/_llamakey/health")[0] == 200
             for client in clients[::100]:
                 client.sendall(b"GET /_llamakey/health HTTP/1.1\r\nHost: x\r\n\r\n")
-                client.settimeout(20)
+                client.settimeout(45)
                 assert client.recv(100).startswith(b"HTTP/1.1 200 ")
         finally:
             for client in clients:
@@ -343,7 +343,7 @@ def test_a_running_answer_ends_before_the_proxy_does(proxy: Start, world):
     gate = world.gate("drain")
     gate.release(1)
     got: list[bytes] = []
-    connection = http.client.HTTPConnection("localhost", running.port, timeout=30)
+    connection = http.client.HTTPConnection("localhost", running.port, timeout=45)
     body = json.dumps({"model": "m", "messages": [], "stream": True})
     headers = {"Authorization": f"Bearer {running.local_key}", "Content-Type": "application/json"}
     headers["X-Fake-Gate"] = "drain"
@@ -359,7 +359,7 @@ def test_a_running_answer_ends_before_the_proxy_does(proxy: Start, world):
     gate.open()
     reader.join(20)
     assert b"[DONE]" in got[0]
-    assert running.process.wait(20) == 0
+    assert running.process.wait(60) == 0
     connection.close()
 
 

@@ -37,6 +37,6 @@ def in_another_process(folder: Path, code: str) -> subprocess.CompletedProcess[s
         cwd=REPO,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=True,
     )

@@ -160,7 +160,7 @@ def test_many_processes_make_and_write_one_store(folder):
         for number in range(4)
     ]
     for process in running:
-        _, errors = process.communicate(timeout=50)
+        _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
     with open_store(folder) as store:
         assert len({row.name for row in rows(store)}) == 40

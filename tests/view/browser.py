@@ -49,7 +49,7 @@ class Browser:
         self._number = 0
         self.events: list[dict[str, Any]] = []
         try:
-            connecting = connect(self._address(folder), max_size=2**26, open_timeout=20)
+            connecting = connect(self._address(folder), max_size=2**26, open_timeout=45)
             self._socket = self._open.enter_context(connecting)
             target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
             attached = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})
@@ -73,7 +73,7 @@ class Browser:
         self._open.close()
         self._process.terminate()
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -94,7 +94,7 @@ class Browser:
             message["sessionId"] = self._session
         self._socket.send(json.dumps(message))
         while True:
-            answer = json.loads(self._socket.recv(timeout=20))
+            answer = json.loads(self._socket.recv(timeout=45))
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]

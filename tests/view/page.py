@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.harness import Proxy
+from tests.harness import Proxy, _ticks
 
 
 class Page:
@@ -39,7 +38,7 @@ class Page:
     def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None
     ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=45)
         headers = {
             "Host": self._host,
             "Cookie": "; ".join(f"{k}={v}" for k, v in self._cookies.items()),
@@ -86,12 +85,7 @@ class Page:
         self.do("PUT", "/options", values)
 
 
-def ticks(timeout_s: float) -> Iterator[None]:
-    """Turns of a wait, 20 ms apart, until the time is over."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        yield
-        time.sleep(0.02)
+ticks = _ticks
 
 
 def marked(mark: str) -> Callable[[dict[str, Any]], bool]:

@@ -33,7 +33,7 @@ def test_the_console_shows_requests_and_no_real_key(world: World, tmp_path: Path
         console.press("qq")
         console.wait_for(r"(?i)quit")
         console.press("y")
-        assert console.process.wait(20) == 0
+        assert console.process.wait(60) == 0
         secrets = [*world.keys.values(), key]
         assert canary.find(console.printed.encode(), secrets) == []
     assert canary.find_in_folder(tmp_path, secrets) == []

@@ -33,7 +33,7 @@ def talking(call: Caller) -> Iterator[ClientConnection]:
         proxy=None,
     ) as client:
         assert client.subprotocol == "realtime"
-        client.recv(timeout=20)
+        client.recv(timeout=45)
         yield client
 
 
@@ -54,7 +54,7 @@ def test_handshake_and_messages_stand_in_the_page(page: Page, call: Caller, worl
     key, real = call.proxy.local_key, world.key("openai")
     with talking(call) as client:
         client.send(json.dumps({"type": "fake.echo", "secret": key}))
-        client.recv(timeout=20)
+        client.recv(timeout=45)
         flow = page.wait(lambda flow: begun(call.mark)(flow) and _count(flow) == 3)
         assert flow["response"]["status_code"] == 101
     flow = page.wait(ended(call.mark))
@@ -127,7 +127,7 @@ def test_a_kill_ends_it(page: Page, call: Caller) -> None:
         flow = page.wait(lambda flow: begun(call.mark)(flow) and _count(flow) == 1)
         page.do("POST", f"/flows/{flow['id']}/kill")
         with pytest.raises(ConnectionClosed) as caught:
-            client.recv(timeout=20)
+            client.recv(timeout=45)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.reason == "LlamaKey: killed in the view"
     page.wait(ended(call.mark))

@@ -126,7 +126,7 @@ def test_options_show_nothing_secret(web: Page) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "evil.example:{port}", "", "a@b"])
 def test_another_host_is_refused(web: Page, host: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=45)
     connection.putrequest("GET", f"/flows?token={web.token}", skip_host=True)
     connection.putheader("Host", host.format(port=web.port))
     connection.endheaders()
@@ -138,14 +138,14 @@ def test_another_host_is_refused(web: Page, host: str) -> None:
 
 def test_nobody_without_the_token(web: Page) -> None:
     for path in ("/flows", "/options", "/flows?token=", "/flows?token=%C3%A9", "/updates"):
-        connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=45)
         connection.request("GET", path)
         assert connection.getresponse().status == 403
         connection.close()
 
 
 def test_a_write_without_the_pages_own_header_is_refused(web: Page, served: Proxy) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=45)
     connection.request("POST", f"/clear?token={web.token}")
     assert connection.getresponse().status == 403
     connection.close()

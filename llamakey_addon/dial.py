@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
+import os
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -176,11 +178,37 @@ async def _attempt(address: Address) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, place)
+        await _connect(sock, place)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connect(sock: socket.socket, place: Any) -> None:
+    """As the loop's `sock_connect`; uvloop's mixes up two sockets when the second gets the
+    descriptor of the first, which has failed."""
+    loop = asyncio.get_running_loop()
+    try:
+        error = sock.connect_ex(place)
+        if error in (errno.EINPROGRESS, errno.EINTR):
+            writable: asyncio.Future[None] = loop.create_future()
+            loop.add_writer(sock, _settle, writable)
+            try:
+                await writable
+            finally:
+                loop.remove_writer(sock)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except NotImplementedError:  # Windows
+        await loop.sock_connect(sock, place)
+        return
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _settle(writable: asyncio.Future[None]) -> None:
+    if not writable.done():
+        writable.set_result(None)
 
 
 def _probe(sock: socket.socket) -> None:

@@ -18,7 +18,7 @@ import select
 import ssl
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 from llamakey_addon.dial import Names, open_socket
 from llamakey_addon.errors import ConfigError, Denied, TooMany, UpstreamFault, UpstreamTimeout
@@ -132,8 +132,8 @@ class UpstreamLink(asyncio.Protocol):
     # ── asyncio ───────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # not by its type: uvloop's has none of asyncio's
+        transport = self._transport = cast("asyncio.Transport", transport)
         self._pool.met(self)
         with contextlib.suppress(AttributeError, OSError, ValueError):
             poll = select.poll()
@@ -255,7 +255,7 @@ class Pool:
         """Open connections an upstream, and those that are being opened."""
         self._lines: defaultdict[Upstream, deque[_Waiting]] = defaultdict(deque)
         self._trust: dict[str, TrustContext] = {}
-        self._warmth: Warmth | None = None
+        self._warmth: Warmth[UpstreamLink] | None = None
         self._closed = False
         self.opened = 0
         """Connections opened so far."""

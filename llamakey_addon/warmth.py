@@ -24,16 +24,13 @@ _LIVED_S: Final = 20.0
 _AT_ONCE: Final = 4
 
 
-class _Link(Protocol):
-    def give_back(self) -> None: ...
-
-
-class _Opens(Protocol):
+class _Opens[Link](Protocol):
     """What of the pool is used here."""
 
     def idle(self, upstream: Upstream) -> int: ...
     def reserve(self, upstream: Upstream) -> bool: ...
-    async def open(self, upstream: Upstream, *, reserved: bool) -> _Link: ...
+    async def open(self, upstream: Upstream, *, reserved: bool) -> Link: ...
+    def take_back(self, link: Link) -> None: ...
 
 
 class _Care:
@@ -48,10 +45,10 @@ class _Care:
         self.opened_s = 0.0
 
 
-class Warmth:
+class Warmth[Link]:
     """Keeps `count` idle connections to each of `upstreams`. Needs a running loop."""
 
-    def __init__(self, pool: _Opens, upstreams: Iterable[Upstream], count: int) -> None:
+    def __init__(self, pool: _Opens[Link], upstreams: Iterable[Upstream], count: int) -> None:
         self._pool = pool
         self.count = count
         self._cares = {upstream: _Care() for upstream in upstreams}
@@ -102,7 +99,7 @@ class Warmth:
         except Denied:
             pass  # requests meet it themselves, and say so
         else:
-            link.give_back()
+            self._pool.take_back(link)
         finally:
             care.task = None
         care.backoff_s = _longer(care.backoff_s)

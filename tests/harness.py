@@ -310,7 +310,8 @@ def _environment(world: World, home: Path, data: Path, env: Mapping[str, str]) -
     # measured runs follow the processes that they start
     result |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     result |= {"HOME": str(home), "LLAMAKEY_HOME": str(data), "PYTHONUNBUFFERED": "1"}
-    result |= {"PYTHONPATH": str(ROOT)}
+    # those of tests/cli and tests/serve have the other loop
+    result |= {"PYTHONPATH": str(ROOT), "LLAMAKEY_LOOP": "asyncio"}
     result |= {key_variable(family): world.key(family) for family in FAMILIES}
     result |= {"AWS_ACCESS_KEY_ID": aws.ACCESS_KEY, "AWS_REGION": aws.REGION}
     result |= {"AWS_EC2_METADATA_DISABLED": "true"}

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from llamakey_addon import dial
 from llamakey_addon.dial import Address, Names, connect, open_socket
+from tests.loops import event_loop_policy as event_loop_policy
 
 
 @pytest.fixture(params=[True, False], ids=["eager", "lazy"])
@@ -85,9 +87,8 @@ async def test_an_address_that_hangs_costs_a_head_start_and_its_attempt_is_given
 
 async def test_a_slow_one_may_still_win(tasks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second got its try, and failed; the first is waited for."""
-    loop = asyncio.get_running_loop()
     go = asyncio.Event()
-    real = loop.sock_connect
+    real = dial._connect
 
     async def slowly(sock: socket.socket, place: Any) -> None:
         if place[1] == slow:
@@ -97,7 +98,7 @@ async def test_a_slow_one_may_still_win(tasks: None, monkeypatch: pytest.MonkeyP
         finally:
             go.set()
 
-    monkeypatch.setattr(loop, "sock_connect", slowly)
+    monkeypatch.setattr(dial, "_connect", slowly)
     with listening() as slow:
         one: Address = (socket.AF_INET, ("127.0.0.1", slow))
         two: Address = (socket.AF_INET, ("127.0.0.1", closed_port()))
@@ -112,23 +113,18 @@ async def test_where_none_answers_each_failure_is_told(tasks: None) -> None:
         await connect(addresses)
 
 
-async def test_families_take_turns() -> None:
+async def test_families_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
-    loop = asyncio.get_running_loop()
-    real = loop.sock_connect
 
     async def refuse(sock: socket.socket, place: Any) -> None:
         tried.append(sock.family)
         raise ConnectionRefusedError
 
-    loop.sock_connect = refuse  # type: ignore[method-assign, assignment]
-    try:
-        six: list[Address] = [(socket.AF_INET6, ("::1", n, 0, 0)) for n in (1, 2)]
-        four: list[Address] = [(socket.AF_INET, ("127.0.0.1", n)) for n in (1, 2)]
-        with pytest.raises(OSError):
-            await connect([*six, *four])
-    finally:
-        loop.sock_connect = real  # type: ignore[method-assign]
+    monkeypatch.setattr(dial, "_connect", refuse)
+    six: list[Address] = [(socket.AF_INET6, ("::1", n, 0, 0)) for n in (1, 2)]
+    four: list[Address] = [(socket.AF_INET, ("127.0.0.1", n)) for n in (1, 2)]
+    with pytest.raises(OSError):
+        await connect([*six, *four])
     assert tried == [socket.AF_INET6, socket.AF_INET] * 2
 
 

@@ -18,6 +18,7 @@ from tests.fakes import World, odd
 from tests.harness import Mode, Proxy
 
 MANY = 120 * MIB
+UVLOOP = {"LLAMAKEY_LOOP": "uvloop"}
 
 
 class Growth:
@@ -43,10 +44,16 @@ class Growth:
         return (self._most - self._start) / MIB
 
 
-@pytest.mark.parametrize("mode", ["lmk", "mitmdump"])
-def test_200_mb_down(mode: Mode, shared_proxy: Start) -> None:
+@pytest.fixture(params=["lmk", "lmk on uvloop", "mitmdump"])
+def each(request: pytest.FixtureRequest, shared_proxy: Start) -> Proxy:
+    """The proxy in each of its ways to read and write."""
+    mode: Mode = "mitmdump" if request.param == "mitmdump" else "lmk"
+    return shared_proxy(mode, env=UVLOOP if "uvloop" in request.param else None)
+
+
+def test_200_mb_down(each: Proxy) -> None:
     """At less than 64 MiB of growth, byte for byte."""
-    proxy = shared_proxy(mode)
+    proxy = each
     warm_up(proxy)
     growth = Growth(proxy)
     with Wire(proxy.url) as wire:
@@ -69,7 +76,10 @@ def test_200_mb_down(mode: Mode, shared_proxy: Start) -> None:
 def test_200_mb_up(shared_proxy: Start, framing: str) -> None:
     """At less than 64 MiB of growth, byte for byte."""
     # one framing a launch: the launches share the road, and 200 MB take their time
-    proxy = shared_proxy("lmk" if framing == "length" else "mitmdump")
+    if framing == "length":
+        proxy = shared_proxy("lmk", env=UVLOOP)
+    else:
+        proxy = shared_proxy("mitmdump")
     warm_up(proxy)
     growth = Growth(proxy)
     block = odd.pattern(MIB)
@@ -91,12 +101,9 @@ def test_200_mb_up(shared_proxy: Start, framing: str) -> None:
     assert growth.mib < 64
 
 
-@pytest.mark.parametrize("mode", ["lmk", "mitmdump"])
-def test_a_reader_that_stands_still_holds_the_provider_back(
-    shared_proxy: Start, world: World, mode: Mode
-) -> None:
+def test_a_reader_that_stands_still_holds_the_provider_back(each: Proxy, world: World) -> None:
     """The proxy does not fill up with what its client does not take."""
-    proxy = shared_proxy(mode)
+    proxy = each
     warm_up(proxy)
     growth = Growth(proxy)
     since = world.mark()

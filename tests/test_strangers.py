@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.front import Front, opened, until
+from tests.loops import event_loop_policy as event_loop_policy
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -19,6 +19,7 @@ from llamakey_addon.errors import Denied, TooMany, UpstreamFault, UpstreamTimeou
 from llamakey_addon.journey import Upstream
 from llamakey_addon.upstream import Pool, UpstreamLink, Wish
 from tests.front import until
+from tests.loops import event_loop_policy as event_loop_policy
 
 #: A host that nobody but the company's proxy knows (RFC 2606).
 NAME = "provider.invalid"

@@ -17,12 +17,8 @@ OTHER = Upstream("https", "other.invalid", 443)
 
 
 class Link:
-    def __init__(self, pool: Pool, upstream: Upstream) -> None:
-        self._pool = pool
-        self._upstream = upstream
-
-    def give_back(self) -> None:
-        self._pool.there[self._upstream] = self._pool.idle(self._upstream) + 1
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
 
 
 class Pool:
@@ -43,7 +39,10 @@ class Pool:
         self.opened.append(Clock.now_s)
         if self.fails:
             raise UpstreamFault("no")
-        return Link(self, upstream)
+        return Link(upstream)
+
+    def take_back(self, link: Link) -> None:
+        self.there[link.upstream] = self.idle(link.upstream) + 1
 
 
 class Clock:

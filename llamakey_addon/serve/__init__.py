@@ -5,6 +5,7 @@ door.py       the listening sockets, TLS, who is let in
 client.py     one client connection: the road on an `asyncio.Protocol`
 master.py     mitmproxy beside it, for scripts and the page
 log.py        Python's log, and so mitmproxy's, to the journal
+loops.py      uvloop where it is installed
 ports.py      is the port free, and who holds it
 openfiles.py  the limit of open files
 localkey.py   ./llamakey_local.env: the owner's own local key, reused or minted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from llamakey_addon.edge import ClientEdge, end_when_stuck, reset_at_close
 from llamakey_addon.road import Road
@@ -38,12 +38,14 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
         self._socket: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._early = b""
+        """What came before it could be taken: with TLS's last handshake message, say."""
+        self._held = False
         self._shown: Any = None
 
     # ── asyncio's side ────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)
         try:
             peer = transport.get_extra_info("peername")
             if self._ticket is None:
@@ -55,18 +57,34 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
             self.road = Road(self, self._house.gate, peer[0])
             self._house.enter(self.road)
             self._socket = transport
-            self._door.greet(self, transport)
-            if self._early:  # TLS hands on what came with its last handshake message
-                early, self._early = self._early, b""
-                self.road.client_data(early)
+            self._held = self._door.greet(self)
+            if self._held:
+                transport.pause_reading()
+            else:
+                self._take_early()
         except BaseException as error:
             self._house.gate.alarm(error)
             transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def let_in(self) -> None:
+        """Whoever had to see this connection first has seen it."""
+        self._held = False
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.resume_reading()
+            self._take_early()
+
+    @property
+    def gone(self) -> bool:
+        return self._socket is None
+
+    def turn_away(self) -> None:
         if self._socket is not None:
+            self._socket.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._socket is not None and not self._held:
             self.road.client_data(data)
-        elif self._below is not None:
+        elif self._held or self._below is not None:
             self._early += data
 
     def eof_received(self) -> bool:
@@ -151,6 +169,11 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
             assert self._socket is not None
             self._shown = visitors.make(self._socket)
         return self._shown
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, b""
+        if early:
+            self.road.client_data(early)
 
     def _transport(self) -> asyncio.Transport | None:
         return self._socket

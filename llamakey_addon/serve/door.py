@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.serve.client import ClientConnection
@@ -87,19 +87,21 @@ class Door:
     def leave(self, connection: object) -> None:
         self.house.release_connection(connection)
 
-    def greet(self, client: ClientConnection, transport: asyncio.Transport) -> None:
-        """Let scripts see a connection that was made, and nothing of it before they have."""
-        if self.greeter is not None and self.greeter.wanted:
-            transport.pause_reading()
-            self.house.spawn(self._introduce(self.greeter, client, transport))
+    def greet(self, client: ClientConnection) -> bool:
+        """Let scripts see a connection that was made; whether it waits until they have."""
+        if self.greeter is None or not self.greeter.wanted:
+            return False
+        self.house.spawn(self._introduce(self.greeter, client))
+        return True
 
-    async def _introduce(
-        self, greeter: Greeter, client: ClientConnection, transport: asyncio.Transport
-    ) -> None:
+    async def _introduce(self, greeter: Greeter, client: ClientConnection) -> None:
+        await asyncio.sleep(0)  # until it is held
+        if client.gone:
+            return
         if await greeter.refuses(client.client()):
-            transport.abort()
-        elif not transport.is_closing():
-            transport.resume_reading()
+            client.turn_away()
+        else:
+            client.let_in()
 
     def part(self, shown: Any) -> None:
         """A connection has ended; `shown` is mitmproxy's view of it, if there is one."""
@@ -111,7 +113,7 @@ class _Nobody(asyncio.Protocol):
     """Nothing is behind this connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)
         transport.abort()
 
 
@@ -125,8 +127,8 @@ class _Hello(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # not by its type: uvloop's has none of asyncio's
+        transport = self._transport = cast("asyncio.Transport", transport)
         if not self._door.enter(transport, transport.get_extra_info("peername")):
             transport.abort()
             return
@@ -186,8 +188,8 @@ class _Hello(asyncio.Protocol):
 
     def _hand_over(self, data: bytes) -> None:
         """What was read before TLS was there."""
-        protocol = self._transport.get_protocol()
-        if isinstance(protocol, asyncio.BufferedProtocol) and not self._transport.is_closing():
+        protocol: Any = self._transport.get_protocol()
+        if hasattr(protocol, "get_buffer") and not self._transport.is_closing():
             while data:
                 buffer = memoryview(protocol.get_buffer(len(data)))
                 size = min(len(buffer), len(data))

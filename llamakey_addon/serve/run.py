@@ -25,7 +25,7 @@ from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.house import House
 from llamakey_addon.journal import Journal
 from llamakey_addon.journey import Provider
-from llamakey_addon.serve import envfile, localkey, openfiles, ports, show
+from llamakey_addon.serve import envfile, localkey, loops, openfiles, ports, show
 from llamakey_addon.serve.door import Door, server_tls
 from llamakey_addon.serve.localkey import FileRefused, LocalKey
 from llamakey_addon.serve.log import ToJournal
@@ -63,6 +63,7 @@ def serve(wishes: Wishes) -> int:
 
     Raises LlamaKeyError when nothing could be started: ConfigError with every fault, PortTaken.
     """
+    loop_factory = loops.factory()
     settings = Settings.load(wishes.config, os.environ, listen=wishes.listen)
     if settings.tls is not None and settings.tls.own:
         place = certificates.place_in(settings.data_folder)
@@ -83,7 +84,8 @@ def serve(wishes: Wishes) -> int:
         journal = Journal(settings)
         try:
             house = House(settings, store, journal)
-            return asyncio.run(_Serving(wishes, house, journal, sockets).run())
+            serving = _Serving(wishes, house, journal, sockets)
+            return asyncio.run(serving.run(), loop_factory=loop_factory)
         finally:
             journal.close()
 

@@ -22,6 +22,7 @@ from llamakey_addon.errors import ConfigError
 from llamakey_addon.serve.door import server_tls
 from llamakey_addon.view.visitors import Greeter
 from tests.front import HEALTH, Front, opened, until
+from tests.loops import event_loop_policy as event_loop_policy
 
 type Opening = Callable[..., Awaitable[Front]]
 

@@ -147,7 +147,9 @@ async def test_an_idle_client_is_closed_without_its_goodbye(front: Opening, tls:
 async def test_a_drain_waits_until_answers_have_left(front: Opening) -> None:
     """What the client has yet to read is not thrown away with the process."""
     here = await front()
-    raw = socket.create_connection(("127.0.0.1", here.port))
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # little waits in the system
+    raw.connect(("127.0.0.1", here.port))
     raw.setblocking(False)
     loop = asyncio.get_running_loop()
     await until(lambda: len(here.house.roads) == 1)

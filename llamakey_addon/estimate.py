@@ -84,7 +84,7 @@ class Habit:
         setattr(self, name, mean + weight * (value - mean))
 
     def figures(self) -> dict[str, float]:
-        return {name: round(getattr(self, name), 3) for name in self.__slots__}
+        return {name: round(getattr(self, name), 6) for name in self.__slots__}
 
 
 class Estimates:

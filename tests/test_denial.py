@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from llamakey_addon import catalogue, denial
 from llamakey_addon.catalogue.models import Envelope
+from llamakey_addon.cutting import Stream
 from llamakey_addon.errors import (
     BadRequest,
     Broken,
     Denied,
     Forbidden,
     NotReady,
+    Rate,
+    Spent,
     TooMany,
     Unauthenticated,
     UnknownRoute,
@@ -229,3 +233,58 @@ def test_types_fall_back_to_their_hundred_and_the_default() -> None:
     for denied, word in ((NotReady("x"), "server"), (BadRequest("x"), "other")):
         answer = denial.answer(denied, None, ID, "", {"plain": shape})
         assert json.loads(answer.body) == {"type": word}
+
+
+# --- limits, and streams --------------------------------------------------------------------------
+
+RATE = Rate("tokens", limit=60_000, remaining=120, reset_s=3725.25)
+
+
+def test_a_limit_is_told_as_the_provider_tells_of_its_own() -> None:
+    limited = TooMany("x", retry_after_s=3725.25, rate=RATE)
+    for prefix in ("openai", "azure", "groq"):
+        fields = _fields(_answer(limited, prefix))
+        assert fields["x-ratelimit-limit-tokens"] == "60000"
+        assert fields["x-ratelimit-remaining-tokens"] == "120"
+        assert fields["x-ratelimit-reset-tokens"] == "1h2m5.25s"
+        assert (fields["retry-after"], fields["retry-after-ms"]) == ("3726", "3725250")
+    fields = _fields(_answer(limited, "anthropic"))
+    assert fields["anthropic-ratelimit-tokens-limit"] == "60000"
+    assert fields["anthropic-ratelimit-tokens-remaining"] == "120"
+    reset = datetime.fromisoformat(fields["anthropic-ratelimit-tokens-reset"])
+    assert 3724 <= (reset - datetime.now(UTC)).total_seconds() <= 3728
+    assert not [name for name in _fields(_answer(limited, "cohere")) if "ratelimit" in name]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0004, "0.001s"), (1.5, "1.5s"), (60, "1m0s"), (7200, "2h0m0s")]
+)
+def test_durations_are_openais(seconds: float, text: str) -> None:
+    rate = Rate("requests", 1, 0, seconds)
+    fields = _fields(_answer(TooMany("x", retry_after_s=seconds, rate=rate), "openai"))
+    assert fields["x-ratelimit-reset-requests"] == text
+
+
+def test_an_error_within_a_stream() -> None:
+    spent = Spent("Spent.", setting="users.alice.budgets[0]")
+    text = f"Spent. Setting: users.alice.budgets[0]. Ask {CONTACT}. (LlamaKey request {ID})"
+
+    def event(prefix: str, stream: Stream) -> bytes:
+        return denial.event(spent, PROVIDERS[prefix], stream, ID, CONTACT, ENVELOPES)
+
+    name, data, *end = event("anthropic", "sse").split(b"\n")
+    assert (name, end) == (b"event: error", [b"", b""])
+    assert json.loads(data.removeprefix(b"data: ")) == {
+        "type": "error",
+        "error": {"type": "permission_error", "message": text},
+        "request_id": ID,
+    }
+    data, *end = event("openai", "sse").split(b"\n")
+    assert end == [b"", b""]
+    assert json.loads(data.removeprefix(b"data: "))["error"]["code"] == "budget_spent"
+    # google-genai looks for an error by how a chunk begins
+    assert event("gemini", "sse").startswith(b'data: {"error":')
+    assert (
+        event("ollama", "ndjson")
+        == json.dumps({"error": text}, separators=(",", ":")).encode() + b"\n"
+    )

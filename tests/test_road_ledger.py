@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.utils import accept_key
 
 from llamakey_addon.errors import UpstreamFault
 from llamakey_addon.keys import mint
@@ -18,6 +19,7 @@ from tests.roadside import Bench, Got, make_bench
 
 PRICES = [{"provider": "openai", "model": "gpt-5*", "input_mtok": 1, "output_mtok": 2}]
 """A token in is 1,000 nano-dollars, a token out 2,000."""
+ANY = [{"provider": "*", "model": "*", "input_mtok": 1, "output_mtok": 2}]
 
 type Make = Callable[..., Bench]
 
@@ -595,6 +597,81 @@ def test_callers_without_caps_send_what_they_sent(make: Make) -> None:
         ask(bench, stream=True)
         bench.open()
         assert "stream_options" not in json.loads(bench.sent()[0].body)
+
+
+# --- WebSockets -----------------------------------------------------------------------------------
+
+SOCKET = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
+)
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept_key("MDEyMzQ1Njc4OWFiY2RlZg==").encode()
+)
+
+
+def frame(**message: Any) -> bytes:
+    text = json.dumps(message).encode()
+    return b"\x81\x7e" + len(text).to_bytes(2, "big") + text.ljust(len(text))
+
+
+def turn(tokens_out: int) -> bytes:
+    """An answer of a realtime session."""
+    usage = {"input_tokens": 10, "output_tokens": tokens_out, "total_tokens": 10 + tokens_out}
+    response = {"id": "resp_1", "status": "completed", "usage": usage, "output": [{}] * 9}
+    return frame(type="response.done", response=response)
+
+
+def test_a_websocket_has_one_row_with_all_its_turns(make: Make) -> None:
+    with make(users={"alice": {"budgets": [{"spend": 1, "per": "total"}]}}, prices=ANY) as bench:
+        bench.client(bench.head("GET /openai/v1/realtime?model=gpt-realtime", *SOCKET))
+        bench.open()
+        assert only_row(bench).open
+        bench.answer(SWITCH, turn(40), turn(60))
+        assert b"x-llamakey-request-id: lmk_" in bytes(bench.rim.out)
+        bench.road.client_closed()
+        row = only_row(bench)
+        assert not row.open and row.facts.model == "gpt-realtime"
+        assert (row.input_tokens, row.output_tokens, row.cost_nusd) == (20, 100, 220_000)
+        assert counters(bench) == [(220_000, 0)]
+
+
+def test_a_websocket_is_ended_where_it_uses_up_a_budget(make: Make) -> None:
+    budget = {"spend": 0.002, "per": "total"}  # 1,000 tokens out
+    with make(users={"alice": {"budgets": [budget]}}, prices=ANY) as bench:
+        bench.client(bench.head("GET /openai/v1/realtime?model=gpt-realtime", *SOCKET))
+        link = bench.open()
+        bench.answer(SWITCH, turn(400))
+        assert link.state == "lent"
+        bench.answer(turn(700))
+        assert link.state == "dropped"
+        assert b"has used up the budget for alice" in bytes(bench.rim.out)
+        row = only_row(bench)
+        assert (row.end, row.output_tokens) == ("budget used up", 1100)
+
+
+def test_a_websocket_that_cannot_be_counted_is_not_opened_where_money_is(make: Make) -> None:
+    providers = {"xai": {"key": "env:OPENAI_API_KEY"}}
+    cases: list[tuple[dict[str, Any], int]] = [
+        ({"budgets": [{"spend": 1, "per": "total"}]}, 403),
+        ({"limits": [{"tokens": 99, "per": "day"}]}, 403),
+        ({"limits": [{"requests": 99, "per": "day"}]}, 0),
+    ]
+    for alice, status in cases:
+        more = {"prices": ANY, "providers": providers, "name": f"laptop-{len(str(alice))}"}
+        with make(users={"alice": alice}, **more) as bench:
+            bench.client(bench.head("GET /xai/v1/responses", *SOCKET))
+            if status:
+                assert last(bench).status == 403 and rows(bench) == []
+                assert b"can't be counted" in last(bench).body
+                continue
+            bench.open()
+            bench.answer(SWITCH)
+            bench.road.client_closed()
+            assert only_row(bench).quality == "unpriced"
 
 
 # --- one's own ------------------------------------------------------------------------------------

@@ -131,6 +131,52 @@ def test_of_fifty_at_once_a_budget_for_one_lets_one_pass(proxy: Start, world: Wo
     assert_counters_are_sums(running)
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_two_hundred_at_once_can_spend_beyond_a_budget(
+    proxy: Start, world: World, cut: bool
+) -> None:
+    """The bound that `admit.py` states: what the answers that run cost more than was estimated for
+    them; of a stream that is ended, a piece. Here all of them run at once, and each puts out four
+    tokens where one was estimated."""
+    price, budget, room = 2000, 200_000, 100
+    caps = {
+        "prices": [{"provider": "openai", "model": "*", "output_mtok": 2}],
+        "users": {"alice": {"budgets": [{"spend": budget / 1e9, "per": "total"}]}},
+        "metering": {"cut_streams": cut},
+    }
+    running = proxy(config=caps)
+    gate = world.gate(f"overshoot-{cut}")
+    one = STREAM.replace(b'"max_tokens": 20', b'"max_tokens": 1')
+    request = chat(running, one, f"X-Fake-Gate: {gate.name}")
+
+    ended = threading.Event()
+
+    def let_go() -> None:
+        """Chunk by chunk where streams are ended, so that a piece is a word or two."""
+        while cut and not ended.wait(0.02):
+            gate.release(room // 4)
+        gate.open()
+
+    letting = threading.Thread(target=let_go)
+    told = crowd([running.url], request, 200, after=200 - room, then=letting.start)
+    ended.set()
+    letting.join()
+    assert statuses(told) == {200: room, 429: 200 - room}
+    wait_for_settled(running)
+    [(spent,)] = query(running, "SELECT sum(cost_nusd) FROM ledger")
+    words = len(openai.WORDS)
+    if cut:
+        # each had a piece that there was no room for
+        assert budget < spent < budget + room * (words - 1) * price
+        # one whose last pieces came together was whole by then
+        assert sum(b"has used up the budget" in each.body for each in told) > room // 2
+    else:
+        assert spent == budget + room * (words - 1) * price
+        assert all(b"[DONE]" in each.body for each in told if each.status == 200)
+    assert statuses(crowd([running.url], request, 3)) == {403: 3}
+    assert_counters_are_sums(running)
+
+
 # --- killed ---------------------------------------------------------------------------------------
 
 

@@ -14,11 +14,11 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from llamakey_addon.caps import Bound, Facts
+from llamakey_addon.catalogue.models import Entry
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import Denied, Forbidden, NoLedger, Rate, Spent, TooMany, Unpriced
 from llamakey_addon.estimate import Estimates
@@ -40,8 +40,7 @@ _KEPT: Final = 4096
 _UNKNOWN_NUSD: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """What a request will probably use."""
 
     input_tokens: int = 0
@@ -72,6 +71,7 @@ class Admission:
             normal(settings.metering.tag_header.encode("ascii")),
             *_SESSION_HEADERS,
         )
+        self._known_prices: dict[tuple[str, str], tuple[int, Price | None]] = {}
         self._name: str | None = None
 
     def admit(self, call: Call, asked: Asked, now_s: float) -> Hold:
@@ -128,7 +128,7 @@ class Admission:
                 f"This WebSocket is for {before}, since tokens or money of {visit.user.name} are "
                 "bounded and its answers are priced by one model. Open another for another model."
             )
-        facts = replace(hold.opening.facts, model=call.model)
+        facts = hold.opening.facts._replace(model=call.model)
         bounds = [bound for bound in self._bounds_of(visit.user) if bound.fits(facts)]
         if not bounds and not hold.claims and before == call.model:
             return
@@ -138,14 +138,12 @@ class Admission:
         if counted:
             self._check_countable(call, bounds, expected)
         spent = 0 if expected.price is None else expected.price.cost_nusd(used) or 0
-        expected = replace(
-            expected,
+        expected = expected._replace(
             input_tokens=expected.input_tokens + used.get("input_tokens", 0),
             output_tokens=expected.output_tokens + used.get("output_tokens", 0),
             cost_nusd=expected.cost_nusd + spent,
         )
-        opening = replace(
-            hold.opening,
+        opening = hold.opening._replace(
             facts=facts,
             input_tokens=expected.input_tokens,
             output_tokens=expected.output_tokens,
@@ -181,7 +179,7 @@ class Admission:
         """
         call, hold = grant.call, grant.hold
         entry = call.visit.route.provider.entry
-        price = self._prices.of(entry, call.model, hold.opening.time_s)
+        price = self._price(entry, call.model, hold.opening.time_s)
         cost = counts.get("billed_nusd") if price is None else price.cost_nusd(counts)
         if cost is None or cost <= hold.cost_nusd:
             return
@@ -219,14 +217,14 @@ class Admission:
         """What an answer's head says of its request: its id, and what is left where the owner
         wants that told."""
         told = ((b"x-llamakey-request-id", hold.opening.id.encode("ascii")),)
-        if not self._settings.metering.show_left or not hold.standings:
+        if not self._settings.metering.show_left or not hold.claims:
             return told
-        return (*told, (b"x-llamakey-left", ", ".join(map(self._left, hold.standings)).encode()))
+        left = ", ".join(map(self._left, hold.claims, hold.left))
+        return (*told, (b"x-llamakey-left", left.encode()))
 
-    def _left(self, standing: Standing) -> str:
+    def _left(self, claim: Claim, left: int) -> str:
         """e.g. `requests;left=59;of=60;per=minute`."""
-        claim = standing.claim
-        cap, left = claim.cap, max(0, standing.left - claim.amount)
+        cap = claim.cap
         per = f";per={cap.window}" if cap.window else ""
         if cap.unit != "nusd":
             return f"{cap.unit};left={left};of={cap.most}{per}"
@@ -313,7 +311,7 @@ class Admission:
         if _uses_nothing(visit):
             return _NOTHING
         counts = self._estimates.counts(call, asked, closely=counted)
-        price = self._prices.of(entry, call.model, now_s)
+        price = self._price(entry, call.model, now_s)
         if not counts:
             return Expected(price=price, free=True)
         cost = 0
@@ -329,6 +327,18 @@ class Admission:
             free=free,
             price=price,
         )
+
+    def _price(self, entry: Entry, model: str, at_s: float) -> Price | None:
+        """A model's price, looked up once a second: it may hang on the time."""
+        second = int(at_s)
+        known = self._known_prices.get((entry.id, model))
+        if known is not None and known[0] == second:
+            return known[1]
+        if len(self._known_prices) >= _KEPT:
+            self._known_prices.clear()
+        price = self._prices.of(entry, model, at_s)
+        self._known_prices[entry.id, model] = (second, price)
+        return price
 
     def _claims(
         self, bounds: Iterable[Bound], facts: Facts, expected: Expected, now_s: float

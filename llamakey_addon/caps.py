@@ -8,8 +8,7 @@ from where it was.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from llamakey_addon.config.words import folded
@@ -17,8 +16,7 @@ from llamakey_addon.globs import glob
 from llamakey_addon.journey import Cap, Group
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What of a request caps look at; a row of the ledger has the same."""
 
     user: str

@@ -15,8 +15,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
+from llamakey_addon.catalogue.models import Endpoint
 from llamakey_addon.journey import Call, Counts, Metered
 from llamakey_addon.meter import Asked, meter_for
+from llamakey_addon.meter.flavour import guess_tokens
 from llamakey_addon.meter.flavours import FLAVOURS
 from llamakey_addon.store import StoreError
 from llamakey_addon.store.ledger import Ledger
@@ -101,8 +103,8 @@ class Estimates:
             closely: read the request for it: what it says of itself (images, characters), and what
                 bounds the answer. Else there are tokens in and out alone.
         """
-        if closely:
-            endpoint = call.visit.route.endpoint
+        endpoint = call.visit.route.endpoint
+        if closely and _says_more(endpoint):
             counts = dict(meter_for(endpoint, 200, (), asked).end(complete=False).counts)
         else:
             counts = {"input_tokens": asked.input_tokens()}
@@ -142,7 +144,7 @@ class Estimates:
         for key_id in (call.visit.user.key_id, _EVERYBODY):
             habit = self._habit(call, key_id)
             habit.learn(counts.get("output_tokens", 0), ratio, cost_nusd)
-            self._ledger.remember(key_id, *_kind(call), habit.figures())
+            self._ledger.remember(key_id, *_kind(call), habit.figures)
 
     def _habit(self, call: Call, key_id: str) -> Habit:
         name = (key_id, *_kind(call))
@@ -171,6 +173,12 @@ def _usual_output(call: Call) -> int:
     endpoint = call.visit.route.endpoint
     flavour = None if endpoint is None else FLAVOURS.get(endpoint.usage)
     return _USUAL_OUTPUT_TOKENS if flavour is None or flavour.text is not None else 0
+
+
+def _says_more(endpoint: Endpoint | None) -> bool:
+    """Whether a request says more of its use than how long it is."""
+    flavour = None if endpoint is None else FLAVOURS.get(endpoint.usage)
+    return flavour is None or flavour.asks is not None or flavour.guess is not guess_tokens
 
 
 def _bound(asked: Asked) -> int | None:

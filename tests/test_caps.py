@@ -44,7 +44,7 @@ def test_the_order_of_words_does_not_matter():
 def test_each_value_counts_apart():
     bound = Bound(cap("requests", 60, "minute", each=("user", "model")))
     scopes = {
-        bound.scope(replace(FACTS, user=user, model=model))
+        bound.scope(FACTS._replace(user=user, model=model))
         for user in ("alice", "Alice", "bob")
         for model in ("gpt-5", "GPT-5")
     }
@@ -66,7 +66,7 @@ def test_each_value_counts_apart():
 def test_whose_requests(subject, mine):
     assert Bound(cap("requests", 1, "day", subject=subject)).is_of(FACTS) is mine
     assert (
-        Bound(cap("requests", 1, "day", subject=subject)).is_of(replace(FACTS, user="Alice"))
+        Bound(cap("requests", 1, "day", subject=subject)).is_of(FACTS._replace(user="Alice"))
         is mine
     )
 
@@ -94,11 +94,11 @@ def test_which_requests(rule, fits):
 def test_a_path_that_could_be_the_endpoint_counts():
     bound = Bound(cap("requests", 1, "day", of=Rule(paths=("/v1/chat/completions",))))
     for path in ("/v1/chat%2Fcompletions", "/v1/ch%61t/completions", "/v1/chat%252Fcompletions"):
-        assert bound.fits(replace(FACTS, path=path, endpoint=""))
-    assert not bound.fits(replace(FACTS, path="/v1/chat", endpoint=""))
+        assert bound.fits(FACTS._replace(path=path, endpoint=""))
+    assert not bound.fits(FACTS._replace(path="/v1/chat", endpoint=""))
 
 
 def test_tags():
     bound = Bound(cap("requests", 1, "day", tags=("nightly-*",)))
     assert not bound.fits(FACTS)
-    assert bound.fits(replace(FACTS, tag="nightly-7"))
+    assert bound.fits(FACTS._replace(tag="nightly-7"))

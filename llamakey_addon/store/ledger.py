@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from llamakey_addon.caps import Bound, Facts
 from llamakey_addon.errors import LlamaKeyError
@@ -30,8 +30,7 @@ type By = Of | Literal["day"]
 """What totals can be told apart by. `day` is a date in a time zone, as 2026-11-28."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """A row as it is opened."""
 
     id: str
@@ -67,8 +66,7 @@ class Closing:
     total_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a request takes of a cap."""
 
     bound: Bound
@@ -84,8 +82,7 @@ class Claim:
         return self.bound.cap
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where a counter is."""
 
     claim: Claim
@@ -140,20 +137,25 @@ class Hold:
         "closed",
         "cost_nusd",
         "epoch",
+        "left",
         "opening",
         "output_tokens",
         "row",
-        "standings",
     )
 
     def __init__(
-        self, row: int, opening: Opening, standings: tuple[Standing, ...], epoch: int
+        self,
+        row: int,
+        opening: Opening,
+        claims: Sequence[Claim],
+        left: Sequence[int],
+        epoch: int,
     ) -> None:
         self.row = row
         self.opening = opening
-        self.standings = standings
-        """Where the caps were before it."""
-        self.claims = tuple(standing.claim for standing in standings)
+        self.claims = tuple(claims)
+        self.left = tuple(left)
+        """What each of their caps had left after it."""
         self.epoch = epoch
         """Of the caps that the claims are of; see `Ledger.renew`."""
         self.output_tokens = opening.output_tokens
@@ -305,9 +307,14 @@ class Ledger(Protocol):
         """What was remembered by `remember`; empty where nothing was."""
 
     def remember(
-        self, key_id: str, provider: str, endpoint: str, model: str, what: Mapping[str, float]
+        self,
+        key_id: str,
+        provider: str,
+        endpoint: str,
+        model: str,
+        figures: Callable[[], Mapping[str, float]],
     ) -> None:
-        """Keep some figures, to be written now and then."""
+        """Keep some figures, which are asked for when they are written, now and then."""
 
     # --- the owner's command ----------------------------------------------------------------------
 

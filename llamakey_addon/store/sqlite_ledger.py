@@ -39,6 +39,7 @@ from llamakey_addon.store.ledger import (
     Total,
 )
 from llamakey_addon.store.processes import Processes
+from llamakey_addon.store.windows import Span
 
 #: How long an admission waits for another process's write.
 _PATIENCE_S: Final = 1.0
@@ -101,14 +102,15 @@ class _Settlement:
         self.claims = claims
         self.job = _text(closing.job)
         # All is made fit for the file here, where a failure is this request's alone.
-        counts = {kind: _bounded(count) for kind, count in closing.counts.items()}
-        main = [counts.pop(kind, 0) for kind in _MAIN_KINDS]
+        counts = closing.counts
+        main = [_bounded(counts.get(kind, 0)) for kind in _MAIN_KINDS]
+        others = {kind: _bounded(counts[kind]) for kind in counts if kind not in _MAIN_KINDS}
         self.tokens = main[0] + main[1]
         self.cost_nusd = _bounded(closing.cost_nusd)
         self.values = (
             closing.status,
             *main,
-            json.dumps(counts, separators=(",", ":")) if counts else "",
+            json.dumps(others, separators=(",", ":")) if others else "",
             self.cost_nusd,
             closing.quality,
             _text(closing.served),
@@ -141,7 +143,7 @@ class SqliteLedger:
         self._processes = Processes(path)
         self._counters = Counters()
         self._waiting: list[_Settlement] = []
-        self._habits: dict[tuple[str, str, str, str], Mapping[str, float]] = {}
+        self._habits: dict[tuple[str, str, str, str], Callable[[], Mapping[str, float]]] = {}
         self._habits_s = self._looked_s = -math.inf
         self._last_us = 0
         self._impatient = False
@@ -172,25 +174,39 @@ class SqliteLedger:
     def admit(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
         reached: CapReached | None = None
         row = 0
+        counters: list[Counter] = []
+        left: list[int] = []
         with self._write() as connection:
-            counters = [self._counter(connection, claim, opening.facts) for claim in claims]
-            now_s = opening.time_s
-            standings = [
-                self._standing(connection, claim, counter, opening.facts, now_s)
-                for claim, counter in zip(claims, counters, strict=True)
-            ]
-            reached = _worst(standings)
+            room = True
+            for claim in claims:
+                counter = self._counter(connection, claim, opening.facts)
+                counters.append(counter)
+                cap, amount = claim.bound.cap, claim.amount
+                used = counter.settled + counter.reserved
+                if claim.span.slides:
+                    before = self._before(connection, claim, opening.facts)
+                    used += _weighted(claim.span, before, opening.time_s)
+                left.append(max(0, cap.most - used - amount))
+                if used + amount > cap.most and cap.hard and amount:
+                    room = False
+            if not room:  # look closely: who stands against it, and for how long
+                reached = _worst(
+                    [
+                        self._standing(connection, claim, counter, opening.facts, opening.time_s)
+                        for claim, counter in zip(claims, counters, strict=True)
+                    ]
+                )
             if reached is None:
                 row = self._insert(connection, opening)
                 for claim, counter in zip(claims, counters, strict=True):
-                    if claim.cap.unit == "requests":
+                    if claim.bound.cap.unit == "requests":
                         counter.settled += 1
                     else:
                         counter.reserved += claim.amount
                     self._counters.changed(claim.scope, claim.span.start_s, counter)
         if reached is not None:  # what others have settled was committed all the same
             raise reached
-        return Hold(row, opening, tuple(standings), self.epoch)
+        return Hold(row, opening, claims, left, self.epoch)
 
     def readmit(
         self, hold: Hold, opening: Opening, claims: Sequence[Claim], *, again: bool
@@ -228,7 +244,8 @@ class SqliteLedger:
         if reached is not None:
             raise reached
         hold.opening, hold.epoch = opening, self.epoch
-        hold.standings, hold.claims = tuple(standings), tuple(claims)
+        hold.claims = tuple(claims)
+        hold.left = tuple(max(0, each.left - each.claim.amount) for each in standings)
         hold.output_tokens, hold.cost_nusd = opening.output_tokens, opening.cost_nusd
 
     def _take(self, connection: sqlite3.Connection, held: _Held, sign: int) -> None:
@@ -387,9 +404,14 @@ class SqliteLedger:
         return figures
 
     def remember(
-        self, key_id: str, provider: str, endpoint: str, model: str, what: Mapping[str, float]
+        self,
+        key_id: str,
+        provider: str,
+        endpoint: str,
+        model: str,
+        figures: Callable[[], Mapping[str, float]],
     ) -> None:
-        self._habits[key_id, provider, endpoint, model] = what
+        self._habits[key_id, provider, endpoint, model] = figures
 
     # --- the owner's command ----------------------------------------------------------------------
 
@@ -471,10 +493,7 @@ class SqliteLedger:
         if not claim.amount:
             return Standing(claim, settled, counter.reserved)
         if span.slides:
-            get = self._counters.peek if peek else self._counters.get
-            before = get(
-                connection, claim.bound, claim.scope, facts, span.before_s, span.start_s
-            ).used
+            before = self._before(connection, claim, facts, peek=peek)
             return _sliding(claim, counter, before, now_s)
         if cap.unit == "concurrent":
             over = counter.used + claim.amount > cap.most
@@ -485,6 +504,14 @@ class SqliteLedger:
         elif counter.used + claim.amount > cap.most:
             free_in_s = 1.0
         return Standing(claim, settled, counter.reserved, free_in_s)
+
+    def _before(
+        self, connection: sqlite3.Connection, claim: Claim, facts: Facts, *, peek: bool = False
+    ) -> int:
+        """What the bucket before a sliding window's has in all."""
+        span = claim.span
+        get = self._counters.peek if peek else self._counters.get
+        return get(connection, claim.bound, claim.scope, facts, span.before_s, span.start_s).used
 
     def _insert(self, connection: sqlite3.Connection, opening: Opening) -> int:
         facts = opening.facts
@@ -499,12 +526,7 @@ class SqliteLedger:
                         time_us,
                         opening.id,
                         self._processes.name,
-                        facts.user,
-                        facts.key_id,
-                        facts.team,
-                        facts.provider,
-                        facts.endpoint,
-                        facts.method,
+                        *facts[:6],
                         _text(facts.path),
                         _text(facts.model),
                         _text(facts.tag),
@@ -575,7 +597,7 @@ class SqliteLedger:
             "INSERT INTO habit (key_id, provider, endpoint, model, figures) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT (key_id, provider, endpoint, model) "
             "DO UPDATE SET figures = excluded.figures",
-            [(*name, json.dumps(dict(figures))) for name, figures in self._habits.items()],
+            [(*name, json.dumps(dict(figures()))) for name, figures in self._habits.items()],
         )
 
     @contextmanager
@@ -687,8 +709,8 @@ def _sliding(claim: Claim, counter: Counter, before: int, now_s: float) -> Stand
     """Where a sliding window is: this bucket, and the one before in proportion."""
     most, span = claim.cap.most, claim.span
     length_ms = span.length_s * 1000
-    gone_ms = min(max(0, int(now_s * 1000) - span.start_s * 1000), length_ms)
-    weighted = -(-before * (length_ms - gone_ms) // length_ms)
+    gone_ms = _gone_ms(span, now_s)
+    weighted = _weighted(span, before, now_s)
     # A request that is estimated at more than all passes when there is nothing else.
     room = most - min(claim.amount, most)
     free_in_ms = 0.0
@@ -699,6 +721,19 @@ def _sliding(claim: Claim, counter: Counter, before: int, now_s: float) -> Stand
             free_in_ms = length_ms - gone_ms + length_ms * (1 - room / counter.used)
         free_in_ms = max(1.0, free_in_ms)
     return Standing(claim, counter.settled + weighted, counter.reserved, free_in_ms / 1000)
+
+
+def _gone_ms(span: Span, now_s: float) -> int:
+    """How much of a bucket is over."""
+    return min(max(0, int(now_s * 1000) - span.start_s * 1000), span.length_s * 1000)
+
+
+def _weighted(span: Span, before: int, now_s: float) -> int:
+    """What of the bucket before is still within the window, rounded up."""
+    if not before:
+        return 0
+    length_ms = span.length_s * 1000
+    return -(-before * (length_ms - _gone_ms(span, now_s)) // length_ms)
 
 
 def _worst(standings: Sequence[Standing]) -> CapReached | None:

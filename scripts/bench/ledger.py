@@ -13,7 +13,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -87,7 +86,7 @@ def measure(folder: Path, caps: dict[str, object], way: str, requests: int) -> l
             asked = Asked(BODY, model="gpt-5-mini")
             start_s = time.perf_counter()
             if way == "store alone":
-                opening = replace(model.opening, time_s=time.time())
+                opening = model.opening._replace(time_s=time.time())
                 hold = ledger.admit(opening, model.claims)
             else:
                 hold = admission.admit(call, asked, time.time())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from typing import Any
 
 from llamakey_addon.caps import Bound, Facts
@@ -25,7 +24,7 @@ FACTS = Facts(
     tag="",
 )
 _IDS = itertools.count()
-_FIELDS = {field.name for field in fields(Facts)}
+_FIELDS = set(Facts._fields)
 
 
 def cap(unit: Any, most: int, window: Any = "", **more: Any) -> Cap:
@@ -42,7 +41,7 @@ def cap(unit: Any, most: int, window: Any = "", **more: Any) -> Cap:
 
 def opening(now_s: float | None = None, **more: Any) -> Opening:
     """An opening of alice's; what is given changes her facts, or the estimate."""
-    facts = replace(FACTS, **{name: more.pop(name) for name in _FIELDS & more.keys()})
+    facts = FACTS._replace(**{name: more.pop(name) for name in _FIELDS & more.keys()})
     return Opening(f"lmk_{next(_IDS):016x}", time.time() if now_s is None else now_s, facts, **more)
 
 

@@ -503,8 +503,8 @@ def test_totals(ledger):
 def test_what_is_remembered_is_there_after_a_restart(tmp_path):
     with open_store(tmp_path / "data") as store:
         assert store.ledger.learned("k", "openai", "chat", "m") == {}
-        store.ledger.remember("k", "openai", "chat", "m", {"output": 12.5})
-        store.ledger.remember("k", "openai", "chat", "m", {"output": 13.5})
+        store.ledger.remember("k", "openai", "chat", "m", lambda: {"output": 12.5})
+        store.ledger.remember("k", "openai", "chat", "m", lambda: {"output": 13.5})
     with open_store(tmp_path / "data") as store:
         assert store.ledger.learned("k", "openai", "chat", "m") == {"output": 13.5}
 

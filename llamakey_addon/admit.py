@@ -10,7 +10,6 @@ whole difference. Each of them is admitted once, so with n running at once it is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,7 +71,7 @@ class Admission:
             *_SESSION_HEADERS,
         )
         self._known_prices: dict[tuple[str, str], tuple[int, Price | None]] = {}
-        self._name: str | None = None
+        self._named = False
 
     def admit(self, call: Call, asked: Asked, now_s: float) -> Hold:
         """Reserve what a request will probably use, and open its row.
@@ -102,9 +101,9 @@ class Admission:
             cost_nusd=expected.cost_nusd,
         )
         try:
-            if self._name is None:
-                self._ledger.renew(self._caps_name())
-                self._name = self._caps_name()
+            if not self._named:
+                self._ledger.renew(self._names(), self._settings.money.zone)
+                self._named = True
             return self._ledger.admit(opening, self._claims(bounds, facts, expected, now_s))
         except CapReached as reached:
             raise self._denial(reached, visit.user.name) from None
@@ -385,17 +384,15 @@ class Admission:
                     f"model: {json.dumps(call.model or '*')}, input_mtok: …, output_mtok: …}}]",
                 )
 
-    def _caps_name(self) -> str:
-        """Changes when what is counted does, or when its windows do."""
+    def _names(self) -> set[str]:
+        """Of every cap in config.yaml."""
         settings = self._settings
         caps: list[Cap] = [*settings.everybody]
         for policy in settings.people.users.values():
             caps += policy.caps
         for team in settings.teams.values():
             caps += team.policy.caps
-        names = sorted({Bound(cap).name for cap in caps})
-        text = json.dumps([settings.money.zone, *names])
-        return hashlib.sha256(text.encode()).hexdigest()
+        return {Bound(cap).name for cap in caps}
 
     # --- refusals ---------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from llamakey_addon.config.words import folded
 from llamakey_addon.globs import glob
-from llamakey_addon.journey import Cap, Group
+from llamakey_addon.journey import Cap, Group, Rule
 
 
 class Facts(NamedTuple):
@@ -30,6 +30,7 @@ class Facts(NamedTuple):
     tag: str
 
 
+_DECODER: Final = json.JSONDecoder()
 #: Where the value of a group stands.
 FIELDS: Final[dict[Group, str]] = {
     "key": "key_id",
@@ -57,11 +58,24 @@ class Bound:
                 cap.window,
                 *cap.subject,
                 [sorted(words) for words in filters] if any(filters) else [],
+                list(cap.each),
             ],
             ensure_ascii=False,
             separators=(",", ":"),
         )
         """Of its counters; with the values of what is counted apart it is a scope."""
+
+    @classmethod
+    def of_scope(cls, scope: str) -> tuple[Bound, list[str]]:
+        """What a scope names: its cap, as far as that counts, and the values of its groups.
+
+        Raises ValueError, TypeError.
+        """
+        (unit, window, kind, subject, filters, each), end = _DECODER.raw_decode(scope)
+        providers, methods, paths, models, tags = map(tuple, filters or ((),) * 5)
+        rule = Rule(providers=providers, methods=methods, paths=paths, models=models)
+        cap = Cap("", (kind, subject), unit, 0, window, rule, tags, tuple(each))
+        return cls(cap), json.loads(scope[end:]) if end < len(scope) else []
 
     def fits(self, facts: Facts) -> bool:
         """Whether the cap counts such a request, of whomever it is."""

@@ -102,3 +102,22 @@ def test_tags():
     bound = Bound(cap("requests", 1, "day", tags=("nightly-*",)))
     assert not bound.fits(FACTS)
     assert bound.fits(FACTS._replace(tag="nightly-7"))
+
+
+def test_a_scope_says_what_it_counts():
+    rule = Rule(providers=("openai",), methods=("POST",), paths=("chat",), models=("gpt-*",))
+    for one in (
+        cap("nusd", 7, "day", subject=("team", "x"), of=rule, tags=("t",), each=("user", "model")),
+        cap("concurrent", 3),
+    ):
+        bound = Bound(one)
+        found, values = Bound.of_scope(bound.scope(FACTS))
+        assert found.name == bound.name and found.cap.of == one.of
+        assert values == [bound.value(group, FACTS) for group in one.each]
+
+
+def test_values_of_different_groups_are_no_one_counter():
+    facts = FACTS._replace(model="openai")
+    by_provider = Bound(cap("requests", 1, "day", each=("provider",)))
+    by_model = Bound(cap("requests", 1, "day", each=("model",)))
+    assert by_provider.scope(facts) != by_model.scope(facts)

@@ -8,7 +8,7 @@ requests share costs one write for all of them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
 from llamakey_addon.caps import FIELDS, Bound, Facts
@@ -18,6 +18,8 @@ from llamakey_addon.journey import Cap
 FACTS: Final = "user, key_id, team, provider, endpoint, method, path, model, tag"
 _KEPT: Final = 20_000
 _SECOND_US: Final = 1_000_000
+_KEPT_WINDOWS: Final = 3
+"""For how many lengths of its window a counter is kept."""
 _INT64: Final = 2**63 - 1
 
 
@@ -68,7 +70,7 @@ class Counters:
             found = _sum(connection, bound, facts, start_s, end_s)
             # It stays for as long as the window after its own, of which it is a part where it
             # slides, and the one after that, in which answers may still end.
-            keep_s = min(end_s + 2 * (end_s - start_s), _INT64)
+            keep_s = start_s + _KEPT_WINDOWS * (end_s - start_s)
             connection.execute(
                 "INSERT INTO counter (scope, start_s, keep_s, settled, reserved, warned) "
                 "VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (scope, start_s) DO UPDATE "
@@ -103,6 +105,57 @@ class Counters:
         """A counter as the table or the rows have it; nothing is kept."""
         found = _read(connection, scope, start_s)
         return _sum(connection, bound, facts, start_s, end_s) if found is None else found
+
+    def doubt(self, connection: sqlite3.Connection, kept: Set[str], *, same_zone: bool) -> None:
+        """Have counters summed up anew when they are next asked for, but for those of these caps,
+        which were kept up all the time, and of keys, whose caps never change."""
+
+        def is_kept(scope: str) -> bool:
+            try:
+                bound, _ = Bound.of_scope(scope)
+            except (ValueError, TypeError):
+                return False
+            return (bound.name in kept or bound.cap.subject[0] == "key") and (
+                same_zone or bound.cap.unit != "nusd"
+            )
+
+        scopes = connection.execute("SELECT DISTINCT scope FROM counter WHERE stale = 0").fetchall()
+        connection.executemany(
+            "UPDATE counter SET stale = 1, reserved = 0 WHERE scope = ?",
+            [scope for scope in scopes if not is_kept(*scope)],
+        )
+        self.forget()
+
+    def settle_as_held(
+        self, connection: sqlite3.Connection, rows: Sequence[tuple[int, Facts, int, int]]
+    ) -> None:
+        """Rows that a dead process left open were closed as they are: what counters have reserved
+        for them is settled.
+
+        Arguments:
+            rows: time in microseconds, facts, tokens, nano-dollars of each.
+        """
+        self.forget()
+        reserving = connection.execute(
+            "SELECT scope, start_s, keep_s, settled, reserved, warned FROM counter "
+            "WHERE reserved <> 0 AND stale = 0"
+        ).fetchall()
+        for scope, start_s, keep_s, settled, reserved, warned in reserving if rows else ():
+            bound, values = Bound.of_scope(scope)
+            end_s = start_s + (keep_s - start_s) // _KEPT_WINDOWS
+            moved = given_back = 0
+            for time_us, facts, tokens, nusd in rows:
+                if (
+                    start_s * _SECOND_US <= time_us < end_s * _SECOND_US
+                    and bound.is_of(facts)
+                    and bound.fits(facts)
+                    and [bound.value(group, facts) for group in bound.cap.each] == values
+                ):
+                    given_back += {"tokens": tokens, "nusd": nusd}.get(bound.cap.unit, 1)
+                    moved += {"tokens": tokens, "nusd": nusd}.get(bound.cap.unit, 0)
+            if given_back:
+                counter = Counter(settled + moved, max(0, reserved - given_back), warned)
+                self.changed(scope, start_s, counter)
 
     def changed(self, scope: str, start_s: int, counter: Counter) -> None:
         """Have a counter written at the end of the transaction."""

@@ -12,7 +12,7 @@ up from the rows, so that a cap that is new begins with the truth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Literal, NamedTuple, Protocol
@@ -220,11 +220,14 @@ class Ledger(Protocol):
 
     # --- the running proxy ------------------------------------------------------------------------
 
-    def renew(self, caps: str) -> None:
-        """The caps are these from now on: `caps` is any text that changes when they do.
+    def renew(self, caps: Collection[str], zone: str) -> None:
+        """The caps are these from now on, but for those of keys.
 
-        Where they are others than the last ones that were named, counters are summed up anew from
-        the rows when they are next asked for.
+        Counters of others than were there until now are summed up anew from the rows when they are
+        next asked for; so are those of money, where its time zone is another.
+
+        Arguments:
+            caps: their names (`Bound.name`).
         """
 
     @property

@@ -14,7 +14,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
@@ -159,16 +159,20 @@ class SqliteLedger:
 
     # --- the running proxy ------------------------------------------------------------------------
 
-    def renew(self, caps: str) -> None:
-        if caps == self._caps:
+    def renew(self, caps: Collection[str], zone: str) -> None:
+        text = json.dumps({"caps": sorted(set(caps)), "zone": zone})
+        if text == self._caps:
             return
         with self._write() as connection:
             (last,) = connection.execute("SELECT caps FROM ledger_caps").fetchone()
-            if last != caps or self._caps:
-                connection.execute("UPDATE ledger_caps SET caps = ?", (caps,))
-                connection.execute("UPDATE counter SET stale = 1, reserved = 0")
-                self._counters.forget()
-        self._caps = caps
+            # Those of the last run, and of this one until now: another process may have others.
+            known = [json.loads(each) for each in (last, self._caps) if each]
+            if any(each != json.loads(text) for each in known) or not last:
+                kept = set(caps).intersection(*(each["caps"] for each in known)) if known else set()
+                same_zone = bool(known) and all(each["zone"] == zone for each in known)
+                connection.execute("UPDATE ledger_caps SET caps = ?", (text,))
+                self._counters.doubt(connection, kept, same_zone=same_zone)
+        self._caps = text
         self.epoch += 1
 
     def admit(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
@@ -370,14 +374,14 @@ class SqliteLedger:
     def _close_of(self, name: str) -> int:
         with self._write() as connection:
             closed = connection.execute(
-                "UPDATE ledger SET open = 0, end = ? WHERE open = 1 AND process = ?",
+                "UPDATE ledger SET open = 0, end = ? WHERE open = 1 AND process = ? "  # noqa: S608
+                f"RETURNING time_us, input_tokens + output_tokens, cost_nusd, {FACTS}",
                 (_GONE, name),
-            ).rowcount
-            # What was reserved for them is in counters of caps that only the dead knew: they are
-            # summed up anew from the rows.
-            connection.execute("UPDATE counter SET stale = 1, reserved = 0 WHERE reserved <> 0")
-            self._counters.forget()
-        return closed
+            ).fetchall()
+            self._counters.settle_as_held(
+                connection, [(row[0], Facts(*row[3:]), row[1], row[2]) for row in closed]
+            )
+        return len(closed)
 
     def _tidy(self) -> None:
         """Remove, now and then, counters that nobody asks for any more."""

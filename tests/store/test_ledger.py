@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from contextlib import contextmanager
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from llamakey_addon.caps import Bound
 from llamakey_addon.journey import Rule
 from llamakey_addon.store import StoreError, open_store, sqlite_ledger
 from llamakey_addon.store.ledger import Alert, CapReached
@@ -39,6 +41,16 @@ def sql(tmp_path, query):
     connection = sqlite3.connect(tmp_path / "data" / "llamakey.db")
     try:
         return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def by_hand(tmp_path):
+    """The file, for a change by hand."""
+    connection = sqlite3.connect(tmp_path / "data" / "llamakey.db", autocommit=True)
+    try:
+        yield connection
     finally:
         connection.close()
 
@@ -304,19 +316,19 @@ def test_a_new_cap_begins_with_the_truth(ledger):
 
 def test_what_a_cap_missed_while_it_was_out_is_counted(ledger):
     budget = cap("nusd", 100, "day")
-    ledger.renew("with it")
+    ledger.renew([Bound(budget).name], "UTC")
     ledger.settle(admit(ledger, [budget], NOON_S, cost_nusd=1), closing(cost_nusd=40))
-    ledger.renew("without")
+    ledger.renew([], "UTC")
     ledger.settle(admit(ledger, [], NOON_S, cost_nusd=1), closing(cost_nusd=50))
-    ledger.renew("with it")
+    ledger.renew([Bound(budget).name], "UTC")
     assert refused(ledger, [budget], NOON_S, cost_nusd=11).standing.settled == 90
 
 
 def test_a_change_of_caps_while_a_request_runs(ledger):
     old, new = cap("nusd", 100, "day"), cap("nusd", 100, "week")
-    ledger.renew("old")
+    ledger.renew([Bound(old).name], "UTC")
     hold = admit(ledger, [old], NOON_S, cost_nusd=10)
-    ledger.renew("new")
+    ledger.renew([Bound(new).name], "UTC")
     ledger.settle(admit(ledger, [new], NOON_S, cost_nusd=1), closing(cost_nusd=1))
     assert hold.epoch != ledger.epoch
     ledger.settle(hold, closing(cost_nusd=30), claims([new], hold.opening))
@@ -324,16 +336,57 @@ def test_a_change_of_caps_while_a_request_runs(ledger):
     assert (standing.settled, standing.reserved) == (31, 0)
 
 
-def test_a_start_with_the_same_caps_keeps_the_counters(tmp_path, ledger, store):
-    budget = cap("nusd", 100, "day")
-    ledger.renew("same")
-    ledger.settle(admit(ledger, [budget], NOON_S, cost_nusd=1), closing(cost_nusd=40))
-    store.close()
-    with open_store(tmp_path / "data") as again:
-        again.ledger.renew("same")
-        assert sql(tmp_path, "SELECT settled, stale FROM counter") == [(40, 0)]
-        again.ledger.renew("other")
-        assert sql(tmp_path, "SELECT stale FROM counter") == [(1,)]
+def test_caps_that_stay_keep_their_counters(tmp_path):
+    stays, goes = cap("nusd", 100, "day"), cap("requests", 100, "hour")
+    of_a_key = cap("tokens", 100, "day", subject=("key", "abcdefghij"))
+    names = [Bound(stays).name, Bound(goes).name]
+    for caps, zone, kept in (
+        (names, "UTC", ["nusd", "requests", "tokens"]),
+        (names, "UTC", ["nusd", "requests", "tokens"]),
+        (names[:1], "UTC", ["nusd", "tokens"]),
+        (names[:1], "Europe/Berlin", ["tokens"]),
+    ):
+        with open_store(tmp_path / "data") as store:  # a start
+            ledger = store.ledger
+            ledger.renew(caps, zone)
+            scopes = sql(tmp_path, "SELECT DISTINCT scope FROM counter WHERE stale = 0")
+            assert [Bound.of_scope(*scope)[0].cap.unit for scope in scopes] in ([], kept)
+            admit(ledger, [stays, goes, of_a_key], NOON_S, cost_nusd=1, output_tokens=1)
+            assert len(sql(tmp_path, "SELECT 1 FROM counter WHERE stale = 0")) >= 3
+
+
+def test_rows_that_the_dead_left_are_settled_in_their_counters(tmp_path, ledger):
+    caps = [
+        cap("nusd", 10**6, "day", each=("user",)),
+        cap("nusd", 10**6, "total", of=Rule(models=("gpt-*",))),
+        cap("tokens", 10**6, "hour", subject=("team", "research")),
+        cap("concurrent", 100, subject=("user", "alice")),
+        cap("requests", 10**6, "day"),
+    ]
+    held = {"input_tokens": 3, "output_tokens": 4, "cost_nusd": 50}
+    running = admit(ledger, caps, NOON_S, **held)
+    with open_store(tmp_path / "data") as dying:
+        for more in ({}, {"user": "bob"}, {"model": "o3"}):
+            each = opening(NOON_S, **held, **more)
+            fitting = [claim for claim in claims(caps, each) if claim.bound.is_of(each.facts)]
+            dying.ledger.admit(each, [claim for claim in fitting if claim.bound.fits(each.facts)])
+    assert ledger.recover() == 3
+    standing = ledger.standing(FACTS, claims(caps, opening(NOON_S, **held)), NOON_S)
+    found = [(each.settled, each.reserved) for each in standing]
+    assert found == [(100, 50), (100, 50), (21, 7), (0, 1), (4, 0)]
+    assert sql(tmp_path, "SELECT count(*) FROM counter WHERE stale = 1") == [(0,)]
+    assert sql(tmp_path, "SELECT count(*) FROM ledger WHERE open = 1") == [(1,)]
+    ledger.settle(running, closing(1, 1, 1))
+    with by_hand(tmp_path) as connection:  # and they are what the rows say
+        connection.execute("UPDATE counter SET stale = 1")
+    again = ledger.standing(FACTS, claims(caps, opening(NOON_S, **held)), NOON_S)
+    assert [(each.settled, each.reserved) for each in again] == [
+        (101, 0),
+        (101, 0),
+        (23, 0),
+        (0, 0),
+        (4, 0),
+    ]
 
 
 def test_counters_that_nobody_asks_for_any_more_go(ledger, tmp_path):

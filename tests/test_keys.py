@@ -13,7 +13,7 @@ import types
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llamakey_addon import catalogue, keys
@@ -89,6 +89,8 @@ def every_text_form(key: Secret) -> list[str]:
 
 @given(st.text(alphabet=string.ascii_letters + string.digits + "-_", min_size=16, max_size=200))
 def test_no_text_form_holds_the_key(value):
+    # Hypothesis tries words of the code, and a catalogue's word stands there whatever the key is.
+    assume(not any(value in form for form in every_text_form(secret(REAL))))
     for form in every_text_form(secret(value)):
         assert value not in form
         assert value.encode().hex() not in form

@@ -1035,7 +1035,8 @@ class Road:
         x = self._exchange
         assert x is not None
         self._gate.answer_here(x.ask, x.visit, answer, why, total_s=self._rim.now() - x.started_s)
-        self._write_answer(x, answer)
+        told = (b"x-llamakey-request-id", x.ask.id.encode("ascii"))
+        self._write_answer(x, replace(answer, headers=(*answer.headers, told)))
 
     def _write_answer(self, x: Exchange, answer: Answer) -> None:
         x.close_after = x.close_after or not x.body.done or self._gate.draining

@@ -708,6 +708,7 @@ def test_me(make: Make) -> None:
         serve(bench, 1000, 0)
         serve(bench, 2_000_000, 0, key=bob.text)
         found = me(bench)
+        assert last(bench).header("x-llamakey-request-id") == bench.receipts[-1].id
         assert (found["user"], found["team"], found["key"]["name"]) == ("alice", "r", "laptop")
         assert found["allow"] == [{"providers": ["openai"], "models": ["gpt-*"]}]
         assert found["deny"] == [{"paths": ["files*"]}]

@@ -175,6 +175,10 @@ make_node_env() {
   from the registry that npm is configured for: is there a network?"
         return 1
     }
+    # Claude Code's own step after an installation: it puts the program that lies in a package beside
+    # it into its place, and fetches nothing.
+    (cd "$env" && node node_modules/@anthropic-ai/claude-code/install.cjs >&2) ||
+        say "Claude Code could not be put into its place; its tests will say so."
     stamp "$env" "$from/package.json" "$from/package-lock.json" >"$env/.stamp-sdk"
 }
 

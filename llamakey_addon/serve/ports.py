@@ -7,10 +7,16 @@ import errno
 import http.client
 import os
 import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llamakey_addon.config import Listen
 from llamakey_addon.errors import LlamaKeyError
+
+type Role = Literal["front"]
+"""What is behind a listener. `front`: the providers, each under its prefix."""
 
 #: Connections that wait to be accepted. asyncio's 100 makes clients of a burst wait a second, until
 #: they ask again.
@@ -20,6 +26,34 @@ _LISTENING = "0A"  # TCP_LISTEN, as /proc/net/tcp writes it
 
 class PortTaken(LlamaKeyError):
     """The address to listen on can't be had; the message says why and names the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address that is listened on: one socket for each of its families."""
+
+    role: Role
+    sockets: tuple[socket.socket, ...]
+
+    @property
+    def port(self) -> int:
+        port: int = self.sockets[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        for each in self.sockets:
+            each.close()
+
+
+def listeners(wanted: Mapping[Role, Listen]) -> list[Listener]:
+    """Listen on all of these addresses, or on none. Raises PortTaken."""
+    with contextlib.ExitStack() as stack:
+        made = []
+        for role, listen in wanted.items():
+            made.append(Listener(role, tuple(listening(listen))))
+            stack.callback(made[-1].close)
+        stack.pop_all()
+    return made
 
 
 def claim(listen: Listen) -> int:

@@ -824,7 +824,9 @@ class Road:
         if not x.body.done:
             self._linger()
         elif x.close_after:
-            if self._inbox:
+            # What a client sends behind its last request may still be under way. An answer that
+            # ends with its connection is ended whole, so that TLS says goodbye, too.
+            if self._inbox or not x.ends_with_connection:
                 self._linger()
             else:
                 self._close()

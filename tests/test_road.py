@@ -329,7 +329,7 @@ def test_an_http10_client(bench: Bench, keep: bool) -> None:
     [got] = bench.got()
     assert got.body == b"ok"
     assert got.header("connection") == ("keep-alive" if keep else "close")
-    assert bench.rim.closed() is not keep
+    assert bench.rim.finished() is not keep
 
 
 def test_an_http10_client_gets_no_chunks(bench: Bench) -> None:

@@ -144,6 +144,20 @@ def test_an_answer_that_falls_silent_is_cut(bench: Bench) -> None:
     assert bench.only_receipt().end == "timeout"
 
 
+def test_what_comes_behind_a_last_request_resets_nothing(bench: Bench) -> None:
+    """A socket that is closed while bytes are under way to it is reset, and the answer with it."""
+    bench.client(bench.head("GET /openai/v1/models", "Connection: close"))
+    bench.open()
+    bench.answer(OK)
+    assert bench.rim.finished()
+    assert not bench.rim.closed()
+    bench.client(bench.head("GET /openai/v1/models"))
+    assert len(bench.links) == 1, "nobody asked for it"
+    assert len(bench.got()) == 1
+    bench.road.client_closed()
+    assert bench.rim.closed()
+
+
 def test_a_lingering_close_ends(bench: Bench) -> None:
     bench.client(bench.head("POST /openai/v1/files", "Content-Length: 9", key=None))
     assert bench.rim.finished()
@@ -234,7 +248,7 @@ def test_a_drain_lets_an_answer_end(bench: Bench) -> None:
     bench.road.close_when_idle()
     assert not bench.rim.closed()
     bench.answer(b"and on")
-    assert bench.rim.closed()
+    assert bench.rim.finished()
     assert bench.got()[0].whole
     assert bench.only_receipt().end == "complete"
 
@@ -246,7 +260,7 @@ def test_a_drain_that_begins_before_an_answer_tells_the_client(bench: Bench) -> 
     bench.road.close_when_idle()
     bench.answer(OK)
     assert bench.got()[0].header("connection") == "close"
-    assert bench.rim.closed()
+    assert bench.rim.finished()
 
 
 def test_no_real_key_in_any_receipt_or_note(bench: Bench) -> None:

@@ -190,7 +190,7 @@ def test_settling_fails(
         monkeypatch.setattr(account, "served", raising(error))
     bench.answer(OK)
     assert bench.got("POST", closed=True)[0].body == b"ok", "the answer was whole already"
-    assert bench.rim.closed(), "and the connection ends with it"
+    assert bench.rim.finished(), "and the connection ends with it"
     assert link.state in ("given back", "dropped")
     receipt = bench.only_receipt()
     assert receipt.id

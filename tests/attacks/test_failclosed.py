@@ -31,7 +31,6 @@ CONFIG = {
     },
 }
 KINDS = ["Exception", "RecursionError", "MemoryError", "CancelledError", "SystemExit"]
-CHAT = b'{"model": "claude-x", "max_tokens": 1, "messages": []}'
 
 BEFORE = [
     "llamakey_addon.http1:parse_request_head",
@@ -136,10 +135,12 @@ def booked_once(door: Door, tag: str) -> None:
 
 def post(door: Door, tag: str = "") -> Answer | None:
     """An honest request; None when the connection was closed without an answer."""
+    # a model of its own: a price that is remembered is not asked for
+    chat = b'{"model": "claude-%d", "max_tokens": 1, "messages": []}' % next(TAGS)
     head = door.head(f"POST /anthropic/odd/json/{tag}", "Content-Type: application/json",
-                     f"Content-Length: {len(CHAT)}")  # fmt: skip
+                     f"Content-Length: {len(chat)}")  # fmt: skip
     try:
-        return door.ask(head + CHAT, method="POST")
+        return door.ask(head + chat, method="POST")
     except Closed as closed:
         if closed.partial:
             raise

@@ -1,11 +1,16 @@
 """May they, now: rates, what runs at once, and money, reserved before anything is sent.
 
 Every request that is let through has a row in the ledger; what caps apply to it is reserved with
-it. A reservation of tokens and money is an estimate. So what can be spent beyond a hard budget is
-bounded: by what the answers that run at the moment it is reached cost more than was estimated for
-them. An answer that streams takes more as it grows, and is cut when there is no more
-(`metering.cut_streams`), so of such a one it is a few pieces; of one that does not stream it is the
-whole difference. Each of them is admitted once, so with n running at once it is at most n of these.
+it. A reservation of tokens and money is an estimate, and it is let through only where a hard budget
+has room for that. So what can be spent beyond one is bounded:
+
+    spent ≤ budget + Σ (cost - reserved), over the answers that run when it is reached
+
+Each of them was admitted once, so with n running at once it is at most n of these differences. An
+answer that streams takes more as it grows, and is ended when there is no more
+(`metering.cut_streams`): its difference is what came with the piece that there was no room for. Of
+one that does not stream, or comes in one piece, it is the whole. `tests/attacks/test_limits.py` has
+two hundred callers at once come to exactly that.
 """
 
 from __future__ import annotations

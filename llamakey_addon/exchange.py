@@ -56,6 +56,7 @@ class Exchange:
         "grant",
         "head",
         "head_bytes",
+        "last_piece",
         "link",
         "listener",
         "look",
@@ -110,9 +111,11 @@ class Exchange:
         self.listener: SocketMeter | None = None
         """One of them from the answer's head on."""
         self.seam: Seam | None = None
-        """Of a stream that is ended where a budget is used up."""
+        """Of a stream that is ended where a budget is used up; others have one when it is wanted."""
         self.cutting: Denied | None = None
         """Why it is to be ended, at the next place that allows it."""
+        self.last_piece = b""
+        """Of the answer's body, as it went to the client."""
         self.chunked_out = False
         self.close_after = not head.keep_alive
         self.ends_with_connection = False

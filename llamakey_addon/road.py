@@ -30,7 +30,7 @@ from typing import Concatenate, Final
 
 from llamakey_addon import documents, filters, frames, framing, handshake, http1
 from llamakey_addon.credentials import MAKING_S
-from llamakey_addon.cutting import seam_of
+from llamakey_addon.cutting import Seam, Stream, seam_of
 from llamakey_addon.errors import (
     BadRequest,
     BodyTooLarge,
@@ -76,6 +76,7 @@ _HEADS_A_TURN: Final = 8
 _START_BYTES: Final = 16
 _GOODBYE_S: Final = 10.0
 _SPENT: Final = "budget used up"
+_REVOKED: Final = "the key is no longer valid"
 _NEVER_S: Final = 1e9
 
 
@@ -195,10 +196,10 @@ class Road:
             return
         try:
             self._gate.still(x.visit)
-        except Unauthenticated:
+        except Unauthenticated as denied:
             if not x.begun:
                 raise
-            self._stop("the key is no longer valid", frames.POLICY)
+            self._end_by_word(x, denied, _REVOKED)
         except Denied:
             pass  # nothing is known of it at the moment
 
@@ -678,9 +679,8 @@ class Road:
         x.chain = chain_for(x.grant.filters, head.status, headers)
         x.answer = head
         x.answer_headers = headers
-        if x.grant.watched and head.length and 200 <= head.status < 300:
-            plain = filters.of_other_bytes(headers) if _changes(x) else headers
-            x.seam = seam_of(plain, "" if endpoint is None else endpoint.stream)
+        if x.grant.watched:
+            x.seam = _seam(x)
         x.answer_body = framing.Body(head.length, any_chunks=True)
         if x.chain is None or not x.chain.whole or not head.length:
             self._begin_answer(x, head.length)
@@ -764,15 +764,35 @@ class Road:
             self._cut(_SPENT)
             return True
         self._pass(x, piece[:end])
+        self._last_word(x, x.cutting, x.seam.kind, _SPENT)
+        return True
+
+    def _end_by_word(self, x: Exchange, denied: Denied, why: str) -> None:
+        """End what has begun: a stream that stands between two events with the provider's own word
+        for an error, where its bytes allow that; all else is cut."""
+        if self._state is _State.SOCKET:
+            self._stop(why, frames.POLICY)
+            return
+        seam = x.seam
+        if seam is None and (seam := _seam(x)) is not None:
+            seam.passed(x.last_piece)
+        if seam is None or seam.last(b"") is None or not (x.chunked_out or x.ends_with_connection):
+            self._leave(why)
+            return
+        x.close_after = True
+        self._last_word(x, denied, seam.kind, why)
+
+    def _last_word(self, x: Exchange, denied: Denied, stream: Stream, why: str) -> None:
+        """End a stream with an event that says why."""
+        assert x.grant is not None
         link, x.link = x.link, None
         if link is not None:
             link.drop()
-        self._pass(x, self._gate.last_word(x.grant, x.cutting, x.seam.kind))
+        self._pass(x, self._gate.last_word(x.grant, denied, stream))
         if x.chunked_out:
             self._rim.to_client(framing.last_chunk([]))
-        self._end(x, _SPENT)
+        self._end(x, why)
         self._next(x)
-        return True
 
     def _spoilt(self, x: Exchange, why: str) -> None:
         """Nothing more of the answer may pass."""
@@ -784,6 +804,7 @@ class Road:
         if not piece:
             return
         x.down += len(piece)
+        x.last_piece = piece
         if x.seam is not None:
             x.seam.passed(piece)
         self._rim.to_client(framing.chunk(piece) if x.chunked_out else piece)
@@ -1204,6 +1225,16 @@ class Road:
 def _changes(x: Exchange) -> bool:
     """Whether the answer's bytes are not the provider's."""
     return x.chain is not None and x.chain.changes
+
+
+def _seam(x: Exchange) -> Seam | None:
+    """Where an answer can be ended by a word; None for one that is no stream, or an error."""
+    head, grant = x.answer, x.grant
+    if head is None or grant is None or not head.length or not 200 <= head.status < 300:
+        return None
+    endpoint = grant.visit.route.endpoint
+    plain = filters.of_other_bytes(x.answer_headers) if _changes(x) else x.answer_headers
+    return seam_of(plain, "" if endpoint is None else endpoint.stream)
 
 
 def _tell(

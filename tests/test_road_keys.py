@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,58 @@ def test_a_streaming_answer_is_cut_and_booked(bench: Bench) -> None:
     assert (receipt.status, receipt.end) == (200, "the key is no longer valid")
     [row] = bench.store.ledger.rows(0, 1e12)
     assert (row.open, row.quality, row.end) == (False, "estimated", receipt.end)
+
+
+SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunks(*pieces: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+def test_a_stream_is_ended_by_the_providers_error(bench: Bench) -> None:
+    call(bench)
+    link = bench.open()
+    bench.answer(SSE, chunks(b'data: {"choices": []}\n', b"\n"))
+    revoke(bench)
+    [got] = bench.got("POST")
+    assert got.whole and got.status == 200
+    first, error, nothing = got.body.split(b"\n\n")
+    assert (first, nothing) == (b'data: {"choices": []}', b"")
+    problem = json.loads(error.removeprefix(b"data: "))["error"]
+    assert problem["code"] == "invalid_api_key" and "was revoked at" in problem["message"]
+    assert link.state == "dropped" and (bench.rim.closed() or bench.rim.finished())
+    assert bench.only_receipt().end == "the key is no longer valid"
+    [row] = bench.store.ledger.rows(0, 1e12)
+    assert (row.open, row.status, row.end) == (False, 200, "the key is no longer valid")
+
+
+def test_before_its_first_event_too(bench: Bench) -> None:
+    call(bench)
+    bench.open()
+    bench.answer(SSE)
+    revoke(bench)
+    [got] = bench.got("POST")
+    assert got.whole and got.body.startswith(b'data: {"error"') and got.body.endswith(b"\n\n")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        SSE + chunks(b'data: {"choices": []}\n\n', b'data: {"choi'),
+        SSE.replace(b"Type", b"Encoding: gzip\r\nContent-Type", 1) + chunks(b"\n\n"),
+        SSE.replace(b"Transfer-Encoding: chunked", b"Content-Length: 1000") + b"data: {}\n\n",
+    ],
+    ids=["within an event", "packed", "of a length"],
+)
+def test_where_no_word_fits_in_a_stream_is_cut(bench: Bench, begun: bytes) -> None:
+    bench.client(bench.head("GET /openai/v1/some/stream", "Accept-Encoding: gzip"))
+    link = bench.open()
+    bench.answer(begun)
+    revoke(bench)
+    [got] = bench.got("GET")
+    assert not got.whole and b"revoked" not in got.body
+    assert link.state == "dropped" and bench.rim.closed()
 
 
 @pytest.mark.parametrize("sent", [False, True])

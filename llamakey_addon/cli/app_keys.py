@@ -27,7 +27,7 @@ _VertexFile = Annotated[
         "--vertex-file", metavar="FILE", help="Write a key file for Google's Vertex AI SDKs, too."
     ),
 ]
-_EXPIRES = "When it expires: 30d, 12h, or a day such as 2026-12-31 (with all of it, UTC)."
+_EXPIRES = "When it expires: 30d, 12h, or a day such as 2026-12-31 (with all of it)."
 
 
 @app.command("new", context_settings=HELP)

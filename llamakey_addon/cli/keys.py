@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from llamakey_addon import keys
 from llamakey_addon.cli import scope, when
 from llamakey_addon.cli.errors import Miswritten
 from llamakey_addon.cli.table import Cell, Column, print_table
+from llamakey_addon.errors import ConfigError, Fault
 from llamakey_addon.serve import show as showing
 from llamakey_addon.store import KeyRow, Store, open_store
 
@@ -63,7 +65,7 @@ class Form:
 def new(wishes: New, form: Form, *, config: Path | None) -> None:
     """Make a key, and give it out."""
     minted = keys.mint()
-    expires_s = _expiry(wishes.expires, time.time())
+    expires_s = _expiry(wishes.expires, time.time(), config)
     networks = _networks(wishes.networks)
     # Read before the key is made: a faulty file must not leave a key that nobody saw.
     settings = _settings(config) if form.needs_settings or wishes.scope.any else None
@@ -77,7 +79,7 @@ def new(wishes: New, form: Form, *, config: Path | None) -> None:
     _give_out(row, minted.text, form, settings)
     if not form.as_json and not form.env:
         _tell(
-            f"Key {row.name!r} for {row.user}{_terms(row)}. It is shown this once: give it to "
+            f"Key {row.name!r} for {row.user}{_terms(row, config)}. It is shown this once: give it to "
             f"{row.user} alone."
         )
 
@@ -92,7 +94,7 @@ def rotate(
     now_s = time.time()
     with open_keys(config) as store:
         if expires is not None:
-            expires_s = _expiry(expires, now_s)
+            expires_s = _expiry(expires, now_s, config)
         else:
             # As long as the old one was meant to live.
             old = store.find(name)
@@ -103,10 +105,10 @@ def rotate(
     if not form.as_json:
         ended = old.ended(time.time())
         _tell(
-            f"This is the key {row.name!r} of {row.user} from now on{_terms(row)}. It is shown "
+            f"This is the key {row.name!r} of {row.user} from now on{_terms(row, config)}. It is shown "
             f"this once. The old one (id {old.id}) "
             + (
-                f"is valid until {when.shown(_end_s(old) or now_s)}."
+                f"is valid until {_shown(_end_s(old) or now_s, config)}."
                 if ended is None
                 else f"is {'refused from now on' if ended == 'rotated' else ended}."
             )
@@ -125,12 +127,12 @@ def expire(
     """Set or take away a key's expiry."""
     if (at is not None) + (within is not None) + never != 1:
         raise BadExpiry(
-            f"When does {name} expire? Say --in 30d, --at 2026-12-31 (with all of that day, UTC), "
-            "or --never."
+            f"When does {name} expire? Say --in 30d, --at 2026-12-31 (with all of that day), or "
+            "--never."
         )
     now_s = time.time()
     if at is not None:
-        expires_s: float | None = when.coming(at, now_s, "--at")
+        expires_s: float | None = _coming(at, now_s, "--at", config)
     elif within is not None:
         expires_s = now_s + when.duration(within, "--in")
     else:
@@ -143,7 +145,7 @@ def expire(
     if expires_s is None:
         end = "does not expire"
     else:
-        end = f"{'expires' if expires_s > now_s else 'expired'} at {when.shown(expires_s)}"
+        end = f"{'expires' if expires_s > now_s else 'expired'} at {_shown(expires_s, config)}"
     showing.say(f"The key {row.name!r} of {row.user} (id {row.id}) {end}.")
 
 
@@ -239,8 +241,33 @@ def _end_s(row: KeyRow) -> float | None:
 # --- words and numbers ----------------------------------------------------------------------------
 
 
-def _expiry(text: str, now_s: float) -> float | None:
-    return when.coming(text, now_s, "--expires") if text and text != _NEVER else None
+def _expiry(text: str, now_s: float, config: Path | None) -> float | None:
+    return _coming(text, now_s, "--expires", config) if text and text != _NEVER else None
+
+
+def _coming(text: str, now_s: float, option: str, config: Path | None) -> float:
+    """A time to come; days are those of `money.time_zone`. Raises BadTime, ConfigError."""
+    if when.says_all(text):
+        return when.coming(text, now_s, option)
+    from llamakey_addon.config.zones import time_zone
+
+    try:
+        zone = time_zone(config)
+    except ConfigError as error:
+        remedy = f"{option} 30d, or a time with its offset as 2026-12-31T18:00Z, needs no file."
+        raise ConfigError([*error.faults, Fault("", remedy)]) from None
+    return when.coming(text, now_s, option, zone)
+
+
+def _shown(time_s: float, config: Path | None) -> str:
+    """A time for people, in UTC where config.yaml can't be read."""
+    from llamakey_addon.config.zones import time_zone
+
+    try:
+        zone = time_zone(config)
+    except ConfigError:
+        zone = UTC
+    return when.shown(time_s, zone)
 
 
 def _networks(texts: Sequence[str]) -> tuple[str, ...]:
@@ -256,7 +283,7 @@ def _networks(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _terms(row: KeyRow) -> str:
+def _terms(row: KeyRow, config: Path | None) -> str:
     """What holds for a key, as a part of a sentence."""
     words = []
     if row.scope:
@@ -264,7 +291,7 @@ def _terms(row: KeyRow) -> str:
     if row.networks:
         words.append(f"from {', '.join(row.networks)}")
     if row.expires_s is not None:
-        words.append(f"until {when.shown(row.expires_s)}")
+        words.append(f"until {_shown(row.expires_s, config)}")
     return f" ({'; '.join(words)})" if words else ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from typing import Final
 
 from llamakey_addon.cli.errors import Miswritten
@@ -15,6 +15,7 @@ from llamakey_addon.cli.errors import Miswritten
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdwy])")
 _LONGEST_S: Final = 100 * _UNITS_S["y"]
+_ELSEWHERE: Final = timezone(timedelta(hours=1))
 _MONTH: Final = re.compile(r"(\d{4})-(\d{1,2})")
 
 
@@ -50,6 +51,11 @@ def duration(text: str, what: str = "") -> float:
     if seconds > _LONGEST_S:
         raise BadTime(f"{_of(what)}{text!r} is more than a hundred years. Write less.")
     return seconds
+
+
+def says_all(text: str) -> bool:
+    """Whether a time is the same in every time zone: a length, or one with its offset."""
+    return _day_or_time(text, UTC) == _day_or_time(text, _ELSEWHERE)
 
 
 def coming(text: str, now_s: float, what: str = "", zone: tzinfo = UTC) -> float:

@@ -18,7 +18,7 @@ class MoneyPart(Part):
     per_usd: Rate = 1.0
     """How many units of that currency a US dollar is: a fixed rate."""
     time_zone: str = "UTC"
-    """Where a day begins for budgets, e.g. `Europe/Berlin`."""
+    """Where a day begins, for budgets, reports and the ends of keys, e.g. `Europe/Berlin`."""
 
 
 class PricePart(Part):

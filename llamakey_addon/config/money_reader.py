@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Collection
-from datetime import UTC, tzinfo
+from datetime import UTC
 from decimal import Decimal
 
 from llamakey_addon.config.model import ConfigFile
@@ -12,6 +11,7 @@ from llamakey_addon.config.money import Money
 from llamakey_addon.config.money_model import PricePart
 from llamakey_addon.config.words import nearest
 from llamakey_addon.config.yamlfile import Document, Place, hide_keys
+from llamakey_addon.config.zones import zone_of
 from llamakey_addon.errors import Fault
 from llamakey_addon.journey import PRICE_UNITS, PriceRule, Provider
 
@@ -36,30 +36,11 @@ def read_money(file: ConfigFile, document: Document) -> tuple[Money, list[Fault]
                 "is.",
             )
         )
-    zone = _zone(part.time_zone)
+    zone = zone_of(part.time_zone)
     if isinstance(zone, str):
         faults.append(Fault(document.where(("money", "time_zone")), zone))
         zone = UTC
     return Money(part.currency, Decimal(str(part.per_usd)), part.time_zone, zone), faults
-
-
-def _zone(name: str) -> tzinfo | str:
-    """A time zone, or what is wrong with its name."""
-    if name == "UTC":
-        return UTC  # needs no data of the system's
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        pass
-    shown = hide_keys(name)
-    known = zoneinfo.available_timezones()
-    if not known:
-        return (
-            f"this system has no data of time zones, so `{shown}` can't be found. Install its "
-            "package tzdata, or `pip install tzdata`, or write UTC."
-        )
-    hint = nearest(name, known) or " Write one as Europe/Berlin, or UTC."
-    return f"`{shown}` is no time zone.{hint}"
 
 
 def read_prices(

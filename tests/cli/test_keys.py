@@ -289,6 +289,23 @@ def test_an_expiry_is_set_moved_and_taken_away(lmk):
         assert "--in 30d, --at 2026-12-31" in done.err
 
 
+def test_days_are_those_of_the_owners_time_zone(lmk):
+    config = lmk.folder / "config.yaml"
+    config.write_text("money: {time_zone: Asia/Tokyo}\nproviders: {opnai: {}}\n")  # faulty elsewhere
+    done = lmk.here("keys", "new", "bob", "--expires", "2999-12-31")
+    assert "until 3000-01-01 00:00 JST" in done.err
+    assert rows(lmk)[0]["expires"] == "2999-12-31T15:00:00Z"
+    done = lmk.here("keys", "expire", "bob", "--at", "2999-12-31T18:00")
+    assert "expires at 2999-12-31 18:00 JST" in done.out
+    lmk.here("keys", "expire", "bob", "--at", "2999-12-31T18:00+01:00")
+    assert rows(lmk)[0]["expires"] == "2999-12-31T17:00:00Z"
+    config.write_text("money: {time_zone: Asia/Tokio}\n")
+    done = lmk.here("keys", "expire", "bob", "--at", "2999-12-30")
+    assert done.code == 2
+    assert "Did you mean `Asia/Tokyo`?" in done.err and "2026-12-31T18:00Z" in done.err
+    assert "17:00 UTC" in lmk.here("keys", "expire", "bob", "--at", "2999-12-30T17:00Z").out
+
+
 def test_the_list_of_one_user(lmk):
     for name, user in (("laptop", "bob"), ("ci", "bob"), ("carol", "carol")):
         lmk.here("keys", "new", name, "--user", user)

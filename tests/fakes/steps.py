@@ -21,9 +21,9 @@ class Gate:
         self._condition = threading.Condition()
         self._permits = 0
         self._sent = 0
-        self._waiting = 0
         self._open = False
         self._wakers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._chosen: set[asyncio.Event] = set()
 
     @property
     def sent(self) -> int:
@@ -33,7 +33,7 @@ class Gate:
     @property
     def waiting(self) -> int:
         with self._condition:
-            return self._waiting
+            return len(self._wakers)
 
     def release(self, chunks: int = 1) -> None:
         """Lets so many further chunks go."""
@@ -41,17 +41,26 @@ class Gate:
             self._permits += chunks
             self._wake()
 
+    def step(self) -> None:
+        """Lets each of those that wait send one chunk, and no other."""
+        with self._condition:
+            self._chosen.update(event for _, event in self._wakers)
+            self._wake()
+            self._wakers.clear()
+
     def open(self) -> None:
         """Lets everything go, now and later."""
         with self._condition:
             self._open = True
             self._wake()
 
-    def wait_until_waiting(self, timeout_s: float = 45) -> None:
-        """Returns when a chunk asks for leave; raises TimeoutError."""
+    def wait_until_waiting(self, chunks: int = 1, timeout_s: float = 45) -> None:
+        """Returns when at least so many chunks ask for leave; raises TimeoutError."""
         with self._condition:
-            if not self._condition.wait_for(lambda: self._waiting > 0, timeout_s):
-                raise TimeoutError(f"nothing came to gate {self.name!r} within {timeout_s} s")
+            if not self._condition.wait_for(lambda: len(self._wakers) >= chunks, timeout_s):
+                raise TimeoutError(
+                    f"{len(self._wakers)} of {chunks} came to gate {self.name!r} within {timeout_s} s"
+                )
 
     def wait_until_sent(self, chunks: int, timeout_s: float = 45) -> None:
         """Returns when at least so many chunks were handed to the socket; raises TimeoutError."""
@@ -72,13 +81,14 @@ class Gate:
                     return
                 waker = (loop, event)
                 self._wakers.append(waker)
-                self._waiting += 1
                 self._condition.notify_all()
             try:
                 await event.wait()
+                if event in self._chosen:
+                    return
             finally:
                 with self._condition:
-                    self._waiting -= 1
+                    self._chosen.discard(event)
                     if waker in self._wakers:
                         self._wakers.remove(waker)
 

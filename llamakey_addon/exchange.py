@@ -111,7 +111,7 @@ class Exchange:
         self.listener: SocketMeter | None = None
         """One of them from the answer's head on."""
         self.seam: Seam | None = None
-        """Of a stream that is ended where a budget is used up; others have one when it is wanted."""
+        """Of a stream that is ended where a budget is used up."""
         self.cutting: Denied | None = None
         """Why it is to be ended, at the next place that allows it."""
         self.last_piece = b""

@@ -79,8 +79,8 @@ def new(wishes: New, form: Form, *, config: Path | None) -> None:
     _give_out(row, minted.text, form, settings)
     if not form.as_json and not form.env:
         _tell(
-            f"Key {row.name!r} for {row.user}{_terms(row, config)}. It is shown this once: give it to "
-            f"{row.user} alone."
+            f"Key {row.name!r} for {row.user}{_terms(row, config)}. It is shown this once: give "
+            f"it to {row.user} alone."
         )
 
 
@@ -105,8 +105,8 @@ def rotate(
     if not form.as_json:
         ended = old.ended(time.time())
         _tell(
-            f"This is the key {row.name!r} of {row.user} from now on{_terms(row, config)}. It is shown "
-            f"this once. The old one (id {old.id}) "
+            f"This is the key {row.name!r} of {row.user} from now on{_terms(row, config)}. It is "
+            f"shown this once. The old one (id {old.id}) "
             + (
                 f"is valid until {_shown(_end_s(old) or now_s, config)}."
                 if ended is None

@@ -1,6 +1,7 @@
 """Time zones by their names, and the one that config.yaml names.
 
-Apart from `load.py`, as `folders.py` is: `lmk keys` reads days while the rest of the file is faulty.
+Apart from `load.py`, as `folders.py` is: `lmk keys` reads days while the rest of the file is
+faulty.
 """
 
 from __future__ import annotations

@@ -291,7 +291,9 @@ def test_an_expiry_is_set_moved_and_taken_away(lmk):
 
 def test_days_are_those_of_the_owners_time_zone(lmk):
     config = lmk.folder / "config.yaml"
-    config.write_text("money: {time_zone: Asia/Tokyo}\nproviders: {opnai: {}}\n")  # faulty elsewhere
+    config.write_text(
+        "money: {time_zone: Asia/Tokyo}\nproviders: {opnai: {}}\n"
+    )  # faulty elsewhere
     done = lmk.here("keys", "new", "bob", "--expires", "2999-12-31")
     assert "until 3000-01-01 00:00 JST" in done.err
     assert rows(lmk)[0]["expires"] == "2999-12-31T15:00:00Z"

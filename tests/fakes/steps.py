@@ -58,9 +58,8 @@ class Gate:
         """Returns when at least so many chunks ask for leave; raises TimeoutError."""
         with self._condition:
             if not self._condition.wait_for(lambda: len(self._wakers) >= chunks, timeout_s):
-                raise TimeoutError(
-                    f"{len(self._wakers)} of {chunks} came to gate {self.name!r} within {timeout_s} s"
-                )
+                came = len(self._wakers)
+                raise TimeoutError(f"{came} of {chunks} came to {self.name!r} within {timeout_s} s")
 
     def wait_until_sent(self, chunks: int, timeout_s: float = 45) -> None:
         """Returns when at least so many chunks were handed to the socket; raises TimeoutError."""

@@ -135,7 +135,7 @@ class LlamaKey:
             )
         except BaseException as error:
             client.error = "the proxy failed"
-            house.gate.alarm(error)
+            house.gate.book.alarm(error)
 
     def client_disconnected(self, client: Client) -> None:
         house = self.house
@@ -143,14 +143,14 @@ class LlamaKey:
             house.heard(client.id)
             house.release_connection(client.id)
         except BaseException as error:
-            house.gate.alarm(error)
+            house.gate.book.alarm(error)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """Our road, whatever others have chosen; and if that fails, nothing at all."""
         try:
             nextlayer.layer = self._choose(nextlayer)
         except BaseException as error:
-            self.house.gate.alarm(error)
+            self.house.gate.book.alarm(error)
             nextlayer.layer = _Nothing(nextlayer.context)
 
     def tls_clienthello(self, hello: ClientHelloData) -> None:

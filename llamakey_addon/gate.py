@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import functools
 import time
-import traceback
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from llamakey_addon import (
     account,
@@ -33,7 +32,7 @@ from llamakey_addon import (
     signature,
     signin,
 )
-from llamakey_addon.caps import Bound
+from llamakey_addon.book import Book, Journal
 from llamakey_addon.config import Limits, Settings
 from llamakey_addon.config.words import folded
 from llamakey_addon.credentials import Placed
@@ -41,7 +40,6 @@ from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.cutting import Stream
 from llamakey_addon.errors import (
     BodyTooLarge,
-    Broken,
     Denied,
     Draining,
     MethodRefused,
@@ -49,16 +47,13 @@ from llamakey_addon.errors import (
     NotCarried,
     NotReady,
 )
-from llamakey_addon.estimate import Estimates
 from llamakey_addon.filters import MakeFilter
 from llamakey_addon.forwarded import client_address
 from llamakey_addon.isolation import Whose
 from llamakey_addon.journey import (
-    NO_COUNTS,
     Answer,
     Ask,
     Body,
-    Call,
     Counts,
     Errand,
     Grant,
@@ -71,26 +66,15 @@ from llamakey_addon.journey import (
     User,
     Visit,
 )
-from llamakey_addon.keys import redact
-from llamakey_addon.mask import forms_of, mask_all
 from llamakey_addon.meter import Asked
 from llamakey_addon.meter.include_usage import strip_for, with_usage
-from llamakey_addon.prices import Prices
 from llamakey_addon.store import Store, StoreError
-from llamakey_addon.store.ledger import Alert, Closing, Hold
 from llamakey_addon.tokens import Tokens
 
 HEALTH_PATH = "/_llamakey/health"
 ME_PATH = "/_llamakey/me"
 ERRAND_BYTES: Final = signin.BODY_BYTES
 """Of the body of a call that the proxy answers itself."""
-
-
-class Journal(Protocol):
-    """Where receipts go."""
-
-    def write(self, receipt: Receipt) -> None: ...
-    def note(self, text: str) -> None: ...
 
 
 class Gate:
@@ -101,11 +85,7 @@ class Gate:
     ) -> None:
         self._store = store
         self.vault = vault
-        self._journal = journal
-        self._ledger = store.ledger
-        self._ledger.warn = self._warn
-        self._estimates = Estimates(self._ledger)
-        self._unwritten = False
+        self.book = Book(store.ledger, journal, vault)
         self._envelopes = catalogue.load().envelopes
         self._tokens = Tokens(settings.data_folder)
         self._seen = signature.Seen()
@@ -121,8 +101,8 @@ class Gate:
         self.settings = settings
         if self.vault is not None:
             self.vault.keep(p.recipe for p in settings.providers.values() if p.recipe is not None)
-        self.prices = Prices(settings.prices)
-        self._admission = admit.Admission(settings, self._ledger, self.prices, self._estimates)
+        self.book.reload(settings)
+        self._admission = self.book.admission
         self._strip = settings.strip_headers | {admit.normal(settings.metering.tag_header.encode())}
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
@@ -253,7 +233,7 @@ class Gate:
         if makers or self._admission.may_cut(visit):
             headers = filters.unconditional(headers)
         # Last: from here on it is reserved, and the grant is who remembers that.
-        hold = self._admit(call, asked)
+        hold = self.book.open(call, asked)
         try:
             return Grant(
                 call=call,
@@ -272,7 +252,7 @@ class Gate:
                 upgrade=visit.upgrade,
             )
         except BaseException:
-            self._ledger.settle(hold, Closing(0, "failed", "none"))
+            self.book.give_up(hold)
             raise
 
     def message(self, grant: Grant, content: bytes, used: Counts) -> Grant:
@@ -302,8 +282,8 @@ class Gate:
 
     def settle(self, grant: Grant, usage: Usage) -> Receipt:
         """Book what a sent request came to."""
-        receipt = account.served(grant, usage, self._close(grant, usage))
-        self._book(receipt)
+        receipt = account.served(grant, usage, self.book.close(grant, usage))
+        self.book.write(receipt)
         return receipt
 
     def doubt(self, grant: Grant, seal: Seal | None) -> None:
@@ -333,8 +313,8 @@ class Gate:
         row = None
         if grant is not None:
             visit = grant.visit
-            row = self._close(grant, replace(usage, status=answer.status, end=denied.code))
-        self._book(
+            row = self.book.close(grant, replace(usage, status=answer.status, end=denied.code))
+        self.book.write(
             account.unserved(
                 ask,
                 visit,
@@ -349,7 +329,7 @@ class Gate:
             )
         )
         if denied.detail:
-            self._journal.note(f"{ask.id}: {self.scrub(denied.detail)}")
+            self.book.note(f"{ask.id}: {denied.detail}")
         return answer
 
     def last_word(self, grant: Grant, denied: Denied, stream: Stream) -> bytes:
@@ -360,14 +340,14 @@ class Gate:
 
     def cut_off(self, ask: Ask, denied: Denied) -> None:
         """Say in the log why a WebSocket that was open is ended. It is booked by `settle`."""
-        self._journal.note(f"{ask.id}: {self.scrub(denied.detail or denied.message)}")
+        self.book.note(f"{ask.id}: {denied.detail or denied.message}")
 
     def answer_here(
         self, ask: Ask, visit: Visit | None, answer: Answer, why: str, *, total_s: float
     ) -> None:
         """Book a request that the proxy answered itself. Looks at its health are not booked."""
         if ask.target != HEALTH_PATH:
-            self._book(
+            self.book.write(
                 account.unserved(
                     ask,
                     visit,
@@ -381,7 +361,7 @@ class Gate:
     def abandoned(self, ask: Ask, visit: Visit, why: str, *, total_s: float) -> None:
         """Book a request whose client left before anything was sent."""
         provider = visit.route.provider
-        self._book(account.unserved(ask, visit, provider, status=0, total_s=total_s, end=why))
+        self.book.write(account.unserved(ask, visit, provider, status=0, total_s=total_s, end=why))
 
     def still(self, visit: Visit) -> None:
         """Raises Denied when the key of a running request is no longer valid."""
@@ -395,149 +375,6 @@ class Gate:
         """The client's address: the connection's, or what a trusted proxy in front forwards."""
         trusted = self.settings.trusted_proxies
         return client_address(address, headers, trusted) if trusted else address
-
-    # ── for the log ───────────────────────────────────────────────────────────────────────────
-
-    def describe(self, error: BaseException) -> str:
-        """An exception for the log: where and what, without any key."""
-        frames = traceback.extract_tb(error.__traceback__)[-4:]
-        where = " < ".join(
-            f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames)
-        )
-        try:
-            what = str(error)
-        except BaseException:
-            what = "(its text cannot be read)"
-        return self.scrub(f"{type(error).__name__}: {what} ({where})")
-
-    def scrub(self, text: str) -> str:
-        """`text` without real or local keys."""
-        data = text.encode("utf-8", "replace")
-        for provider in self.settings.providers.values():
-            data = mask_all(data, forms_of(provider.secrets))
-        if self.vault is not None:
-            data = mask_all(data, forms_of(self.vault.secrets()))
-        return redact(data.decode("utf-8", "replace"))
-
-    def alarm(self, error: BaseException) -> None:
-        """Something failed where nobody can be answered any more."""
-        try:
-            self._journal.note(f"failed: {self.describe(error)}")
-        except Exception:  # noqa: S110  the log itself is broken, and has said so
-            pass
-
-    def salvage(
-        self,
-        error: BaseException,
-        ask: Ask,
-        visit: Visit | None,
-        usage: Usage,
-        grant: Grant | None = None,
-    ) -> None:
-        """Book a request after its booking failed: it may have reached the provider."""
-        self.alarm(error)
-        if grant is not None:
-            try:
-                self._ledger.settle_as_held(grant.hold, usage.end, usage.status)
-            except Exception as worse:
-                self.alarm(worse)
-        receipt = account.unserved(
-            ask,
-            visit,
-            None if visit is None else visit.route.provider,
-            status=usage.status,
-            total_s=usage.total_s,
-            end=usage.end,
-            denied=Broken.code,
-            bytes_up=usage.bytes_up,
-        )
-        self._book(receipt)
-
-    # ── the ledger ────────────────────────────────────────────────────────────────────────────
-
-    def flush(self) -> bool:
-        """Commit rows that were closed; whether that went well. Where not, they wait."""
-        try:
-            self._ledger.flush()
-        except StoreError as error:
-            self._say_unwritten(str(error))
-            return False
-        self._say_written()
-        return True
-
-    def recover(self) -> None:
-        """Close rows that killed processes have left open."""
-        try:
-            closed = self._ledger.recover()
-        except StoreError as error:
-            self._say_unwritten(str(error))
-            return
-        if closed:
-            self._journal.note(
-                f"A proxy was killed while {closed} of its requests ran: they are in the ledger "
-                "as estimated."
-            )
-
-    def _close(self, grant: Grant, usage: Usage) -> Closing:
-        """Put the truth into a request's row, and learn from it."""
-        call, hold = grant.call, grant.hold
-        entry = call.visit.route.provider.entry
-        metered = account.used(grant, usage)
-        if metered.job and metered.counts and self._is_booked(entry.id, metered.job):
-            metered = replace(metered, counts=NO_COUNTS, job="")
-        bill = self.prices.bill(entry, call.model, metered, hold.opening.time_s)
-        row = account.closing(
-            usage, metered, bill, uncounted=usage.sent and self._admission.is_uncounted(call)
-        )
-        claims = None
-        if hold.epoch != self._ledger.epoch:
-            claims = self._admission.claims(hold, call.visit.user)
-        try:
-            self._ledger.settle(hold, row, claims)
-        except StoreError as error:
-            self._say_unwritten(str(error))
-        self._estimates.learn(call, grant.asked, metered, row.cost_nusd)
-        return row
-
-    def _is_booked(self, provider: str, job: str) -> bool:
-        try:
-            return self._ledger.booked(provider, job)
-        except StoreError:
-            return False  # looked at once more when it is written
-
-    def _say_written(self) -> None:
-        if self._unwritten:
-            self._unwritten = False
-            self._journal.note("The ledger is written again.")
-
-    def _admit(self, call: Call, asked: Asked) -> Hold:
-        try:
-            hold = self._admission.admit(call, asked, time.time())
-        except NoLedger as denied:
-            self._say_unwritten(denied.detail)
-            denied.detail = ""
-            raise
-        self._say_written()
-        return hold
-
-    def _say_unwritten(self, why: str) -> None:
-        """Once, until it is well again."""
-        if not self._unwritten:
-            self._unwritten = True
-            self._journal.note(
-                f"{why} No new request is sent until then; what runs goes on, and is booked when "
-                "that is possible."
-            )
-
-    def _warn(self, alert: Alert) -> None:
-        money, cap = self.settings.money, alert.cap
-        per = "in all" if cap.window == "total" else f"a {cap.window}"
-        who = admit.whose_cap(cap, cap.subject[1])
-        apart = alert.scope.removeprefix(Bound(cap).name)
-        self._journal.note(
-            f"{cap.setting}: {money.shown(alert.settled)} of {money.shown(cap.most)} {per} are "
-            f"spent ({alert.percent} %) by {who}{' ' if apart else ''}{apart}"
-        )
 
     # ── inner ─────────────────────────────────────────────────────────────────────────────────
 
@@ -594,12 +431,6 @@ class Gate:
             if policy is not None and policy.body_bytes is not None:
                 bounds.append((policy.body_bytes, policy.body_setting))
         return min(bounds)
-
-    def _book(self, receipt: Receipt) -> None:
-        try:
-            self._journal.write(receipt)
-        except Exception as error:
-            self.alarm(error)
 
     def _me(self, ask: Ask) -> Answer:
         """What the key that asks may do, and what is left of it."""

@@ -15,11 +15,12 @@ from collections.abc import Callable, Coroutine, Set
 from typing import Any, Final
 
 from llamakey_addon.asking import asker
+from llamakey_addon.book import Journal
 from llamakey_addon.config import Settings
 from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.dial import Names
-from llamakey_addon.gate import Gate, Journal
+from llamakey_addon.gate import Gate
 from llamakey_addon.journey import Ask
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
@@ -67,8 +68,8 @@ class House:
         self._checkpointed = 0
         store.ledger.checkpoints_elsewhere = True
         store.ledger.waiting = self._flush_soon
-        self.gate.recover()
-        self.gate.prices.warm()
+        self.gate.book.recover()
+        self.gate.book.prices.warm()
 
     # ── connections of clients ────────────────────────────────────────────────────────────────
 
@@ -150,12 +151,12 @@ class House:
             self.store.keep_uses(now_s)
             if now_s - self._recovered_s > _RECOVER_S:
                 self._recovered_s = now_s
-                self.gate.recover()
+                self.gate.book.recover()
             self._checkpoint_if_due(loop)
         except StoreError:
             pass  # requests are refused for it, with the reason in the log
         except BaseException as error:
-            self.gate.alarm(error)
+            self.gate.book.alarm(error)
 
     # ── the ledger ────────────────────────────────────────────────────────────────────────────
 
@@ -164,7 +165,7 @@ class House:
         asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
 
     def _flush(self) -> None:
-        if not self._closed and not self.gate.flush():
+        if not self._closed and not self.gate.book.flush():
             asyncio.get_running_loop().call_later(_AGAIN_S, self._flush)
 
     def _checkpoint_if_due(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -173,7 +174,7 @@ class House:
         if self._checkpoint is not None and not self._checkpoint.done():
             return
         if self._checkpoint is not None and (error := self._checkpoint.exception()) is not None:
-            self.gate.alarm(error)
+            self.gate.book.alarm(error)
         self._checkpoint = None
         if ledger.written - self._checkpointed >= _CHECKPOINT_AFTER:
             self._checkpointed = ledger.written
@@ -184,11 +185,11 @@ class House:
         mitmproxy's or of other addons', before they are shown."""
         if record.levelno >= logging.WARNING or record.exc_info:
             try:
-                record.msg = self.gate.scrub(record.getMessage())
+                record.msg = self.gate.book.scrub(record.getMessage())
                 record.args = ()
                 if record.exc_info:
                     text = logging.Formatter().formatException(record.exc_info)
-                    record.msg += "\n" + self.gate.scrub(text)
+                    record.msg += "\n" + self.gate.book.scrub(text)
                     record.exc_info = record.exc_text = None
             except BaseException as error:
                 record.msg = f"(a log record could not be read: {type(error).__name__})"
@@ -245,7 +246,7 @@ class House:
         for road in list(self._roads):
             road.end("the proxy stopped")
         self._closed = True
-        self.gate.flush()
+        self.gate.book.flush()
         self.pool.close()
         self.store.close()
 

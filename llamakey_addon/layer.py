@@ -63,7 +63,7 @@ class RoadLayer(ClientEdge, layer.Layer):
             raise
         except BaseException as error:
             # mitmproxy would log it and leave the client hanging, or end the process
-            self._house.gate.alarm(error)
+            self._house.gate.book.alarm(error)
             self.road.client_closed()
             self._gone()
             self._out.clear()

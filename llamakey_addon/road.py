@@ -983,7 +983,7 @@ class Road:
                 self._gate.settle(grant, usage)
             except BaseException as error:
                 x.close_after = True
-                self._gate.salvage(error, grant.visit.ask, grant.visit, usage, grant)
+                self._gate.book.salvage(error, grant.visit.ask, grant.visit, usage, grant)
         look, x.look = x.look, None
         if look is not None:
             look.ended(usage, goodbye)
@@ -1159,7 +1159,7 @@ class Road:
     def _broke(self, error: BaseException) -> None:
         """An exception on the way is a denial."""
         try:
-            denied = error if isinstance(error, Denied) else Broken(self._gate.describe(error))
+            denied = error if isinstance(error, Denied) else Broken(self._gate.book.describe(error))
             self._deny(denied)
             self._flow()
             if self._inbox and not self.closed:
@@ -1167,7 +1167,7 @@ class Road:
         except BaseException as worse:
             x, self._exchange = self._exchange, None
             if x is None:
-                self._gate.alarm(worse)
+                self._gate.book.alarm(worse)
             else:
                 if x.link is not None:
                     x.link.drop()
@@ -1175,7 +1175,7 @@ class Road:
                     usage = self._usage(x, "failed")
                 except BaseException:
                     usage = Usage(0, x.up, x.down, x.first_byte_s, 0.0, "failed")
-                self._gate.salvage(worse, x.ask, x.visit, usage, x.grant)
+                self._gate.book.salvage(worse, x.ask, x.visit, usage, x.grant)
             self._close()
 
     def _let_go(self) -> None:
@@ -1183,7 +1183,7 @@ class Road:
         try:
             self._rim.flush()
         except BaseException as error:
-            self._gate.alarm(error)
+            self._gate.book.alarm(error)
             if not self.closed:
                 self._leave("failed")
 

@@ -92,7 +92,7 @@ def test_a_stage_fails_before_sending(
     with monkeypatch.context() as broken:
         broken.setattr(target, name, raising(error))
         if stage == "key":  # its own description of an error asks for the key too
-            broken.setattr(bench.gate, "scrub", lambda text: text.replace(REAL, "…"))
+            broken.setattr(bench.gate.book, "scrub", lambda text: text.replace(REAL, "…"))
         ask(bench)
     assert_denied(bench)
     assert not any(link.written for link in bench.links)

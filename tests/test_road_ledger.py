@@ -783,7 +783,7 @@ def test_a_settlement_that_fails_is_booked_as_reserved(make: Make, monkeypatch: 
         def broken(*args: object, **more: object) -> None:
             raise RuntimeError("oh")
 
-        monkeypatch.setattr(bench.gate.prices, "bill", broken)
+        monkeypatch.setattr(bench.gate.book.prices, "bill", broken)
         ask(bench, max_tokens=50)
         held = only_row(bench)
         bench.open()

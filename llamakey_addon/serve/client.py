@@ -63,7 +63,7 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
             else:
                 self._take_early()
         except BaseException as error:
-            self._house.gate.alarm(error)
+            self._house.gate.book.alarm(error)
             transport.abort()
 
     def let_in(self) -> None:
@@ -141,7 +141,7 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
         try:
             self._close(transport, reset)
         except BaseException as error:
-            self._house.gate.alarm(error)
+            self._house.gate.book.alarm(error)
             transport.abort()
 
     def _close(self, transport: asyncio.Transport, reset: bool) -> None:

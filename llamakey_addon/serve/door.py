@@ -69,7 +69,7 @@ class Door:
         try:
             return ClientConnection(self) if self.tls is None else _Hello(self, self.tls)
         except BaseException as error:
-            self.house.gate.alarm(error)
+            self.house.gate.book.alarm(error)
             return _Nobody()
 
     # ── who comes, who goes ───────────────────────────────────────────────────────────────────
@@ -178,7 +178,7 @@ class _Hello(asyncio.Protocol):
         except (OSError, EOFError) as error:  # ssl.SSLError is an OSError
             logger.info("client's TLS handshake failed: %s", error)
         except BaseException as error:
-            self._door.house.gate.alarm(error)
+            self._door.house.gate.book.alarm(error)
         else:
             if made is not None:
                 client.connection_made(made)

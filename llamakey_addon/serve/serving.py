@@ -35,7 +35,9 @@ class Serving:
         self.house = house
         self._journal = journal
         self._doors = [_door(house, listener) for listener in listeners]
-        self._log = ToJournal(journal, house.gate.scrub, {0: 30, 1: 20}.get(wishes.verbosity, 10))
+        self._log = ToJournal(
+            journal, house.gate.book.scrub, {0: 30, 1: 20}.get(wishes.verbosity, 10)
+        )
         self._opened = opened
         self._started = False
         self._stopped = asyncio.Event()

@@ -110,7 +110,7 @@ class FrontDoorPlayback(ClientPlayback):
                 else:
                     await run
             except Exception as error:
-                self._house.gate.alarm(error)
+                self._house.gate.book.alarm(error)
             self.queue.task_done()
             self.inflight = None
 

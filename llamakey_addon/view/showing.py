@@ -193,7 +193,7 @@ class Showing:
                 try:
                     await step()
                 except Exception as error:
-                    self._house.gate.alarm(error)
+                    self._house.gate.book.alarm(error)
         finally:
             self._running = False
             if self._over:
@@ -377,7 +377,7 @@ class Showing:
         flow = self._flow
         error = await fire(self._master, hook, flow)
         if error is not None:
-            self._house.gate.alarm(error)
+            self._house.gate.book.alarm(error)
         if flow.intercepted:
             flow.let_go()
             await fire(self._master, hooks.UpdateHook([flow]), flow)

@@ -80,7 +80,7 @@ REFUSAL = ["llamakey_addon.gate:Gate.refuse", "llamakey_addon.denial:answer"]
 
 BOOK = [
     "llamakey_addon.gate:Gate.settle",
-    "llamakey_addon.gate:Gate._close",
+    "llamakey_addon.book:Book.close",
     "llamakey_addon.account:used",
     "llamakey_addon.account:closing",
     "llamakey_addon.account:served",

@@ -79,17 +79,23 @@ SERVING = [
 APP = "from openai import OpenAI\nprint(OpenAI().models.list().data[0].id)\n"
 #: In place of an agent: the call that each is known to begin with, from its environment alone.
 AGENT = """\
-import json, os, urllib.request
+import json, os, tomllib, urllib.request
 body = {{"model": "m", "max_tokens": 9, "messages": [{{"role": "user", "content": "Hi"}}]}}
 headers = {{"Authorization": "Bearer " + os.environ["{key}"], "Content-Type": "application/json",
            "anthropic-version": "2023-06-01"}}
-url = os.environ["{base}"] + "{path}"
+url = {base} + "{path}"
 request = urllib.request.Request(url, json.dumps(body).encode(), headers)
 print(urllib.request.urlopen(request).status)
 """
+_CODEX = "tomllib.load(open(os.environ['CODEX_HOME'] + '/config.toml', 'rb'))"
 AGENTS = {
-    "claude": ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "/v1/messages"),
-    "aider": ("OPENAI_API_BASE", "OPENAI_API_KEY", "/chat/completions"),
+    "claude": ("os.environ['ANTHROPIC_BASE_URL']", "ANTHROPIC_AUTH_TOKEN", "/v1/messages"),
+    "codex": (
+        f"{_CODEX}['model_providers']['llamakey']['base_url']",
+        "LLAMAKEY_API_KEY",
+        "/chat/completions",
+    ),
+    "aider": ("os.environ['OPENAI_API_BASE']", "OPENAI_API_KEY", "/chat/completions"),
 }
 
 
@@ -308,7 +314,8 @@ def test_subcommands_and_options_exist(line: str) -> None:
             assert token in {option for p in command.params for option in p.opts}, token
             if token == "--for":
                 place = "http://localhost:8000"
-                clients.environment(every_provider(), place, "KEY", next(tokens).split(","))
+                names = [name for name in next(tokens).split(",") if name != "list"]
+                clients.environment(every_provider(), place, "KEY", names)
         elif hasattr(command, "commands"):
             command = command.commands[token]
 

@@ -55,7 +55,10 @@ _Url = Annotated[
 _For = Annotated[
     str,
     typer.Option(
-        "--for", metavar="NAMES", help="Providers or tools, with commas: openai,claude-code."
+        "--for",
+        metavar="NAMES",
+        help="Providers, agents or tools, with commas: openai,claude-code. lmk env --for list "
+        "lists them.",
     ),
 ]
 _Listen = Annotated[

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llamakey_addon import clients
-from llamakey_addon.clients import Line, Shell, keyfiles
+from llamakey_addon.clients import Line, Shell, agents, keyfiles
+from llamakey_addon.clients.agents import Agent
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import LlamaKeyError
+from llamakey_addon.journey import Provider
 from llamakey_addon.serve import envfile, localkey
 from llamakey_addon.serve import show as showing
 
@@ -37,10 +39,13 @@ class KeySource:
 def show(
     *, shell: Shell, names: str, key_file: Path | None, url: str | None, config: Path | None
 ) -> None:
+    wanted = split(names)
+    if wanted in (["list"], ["help"]):
+        show_names(config)
+        return
     source = read_key(key_file)
     settings = Settings.load(config, os.environ)
-    lines = environment(settings, source, split(names), url)
-    lines = with_key_files(lines, source, folder_of(key_file))
+    lines = ready(settings, source, wanted, url, folder_of(key_file))
     showing.say(clients.render(shell, lines).rstrip("\n"))
     if source is None:
         showing.prose(
@@ -48,6 +53,26 @@ def show(
             "name its file by --key-file. The proxy's owner makes keys: lmk keys new NAME --env",
             sys.stderr,
         )
+
+
+def show_names(config: Path | None) -> None:
+    """Print what may stand after `--for`, and what for."""
+    settings = Settings.load(config, os.environ)
+    told: dict[str, list[str]] = {
+        agent.id: [agent.name, *(f"(lmk run -- {command})" for command in agent.commands)]
+        for agent in agents.load().values()
+    }
+    tools: dict[str, list[str]] = {}
+    for provider in settings.providers.values():
+        told.setdefault(provider.prefix, [f"{provider.entry.name}'s own SDKs"])
+        for client in provider.entry.clients:
+            for tool in client.tools:
+                tools.setdefault(tool, []).append(provider.entry.name)
+    for tool, names in sorted(tools.items()):
+        told.setdefault(tool, [f"for {', '.join(dict.fromkeys(names))}"])
+    width = max(map(len, told))
+    for name, words in told.items():
+        showing.say(f"{name:<{width}}  {' '.join(words)}")
 
 
 def split(names: str) -> list[str]:
@@ -83,26 +108,118 @@ def read_key(key_file: Path | None) -> KeySource | None:
     return KeySource(found[0], envfile.find_url(text), envfile.find_variables(text))
 
 
+def ready(
+    settings: Settings,
+    source: KeySource | None,
+    names: Sequence[str],
+    url: str | None,
+    folder: Path,
+    command: str = "",
+) -> list[Line]:
+    """The whole environment, with the files that it names written, for their owner alone.
+
+    Arguments:
+        folder: where files go that stand beside the one with the key.
+        command: the program that it is for: what an agent of this name needs is added, unless
+            `names` says what is wanted.
+
+    Raises FileRefused, SettingsUnreadable. Without a key nothing is written.
+    """
+    lines = environment(settings, source, names, url)
+    known = agents.load()
+    chosen = [known[name] for name in names if name in known]
+    own = agents.of_command(command) if command and not names else None
+    if own is not None:
+        chosen = [own]
+        fixed = {line.variable for line in lines}
+        more = environment(settings, source, [own.id], url)
+        lines = [*lines, *(line for line in more if line.variable not in fixed)]
+    for agent in chosen:
+        lines = _with_agent(lines, agent, settings, source, explicit=bool(names))
+    return with_key_files(lines, source, folder)
+
+
+def _with_agent(
+    lines: Sequence[Line],
+    agent: Agent,
+    settings: Settings,
+    source: KeySource | None,
+    *,
+    explicit: bool,
+) -> list[Line]:
+    """The lines with an agent's own.
+
+    Arguments:
+        explicit: what the lines set is asked for by name, and not taken out for the agent's sake.
+    """
+    where = next(line.value for line in lines if line.variable == envfile.URL_VARIABLE)
+    outfit = agents.outfit(
+        agent,
+        [provider.id for provider in served(settings, source, [agent.id]) if provider.ready],
+        proxy_url=where,
+        key=source.key if source else PLACEHOLDER,
+        folder=agents.folder(settings.data_folder, where, agent),
+        environ=os.environ,
+    )
+    if source is not None:
+        for path, text in outfit.files.items():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            localkey.write(path, text)
+    asked = {line.variable for line in lines if line.variable} if explicit else set()
+    variables = {n: v for n, v in outfit.variables.items() if v or n not in asked}
+    kept = [line for line in lines if line.variable not in variables]
+    own = [Line(name, value, agent.name) for name, value in variables.items()]
+    told = [Line("", "", f"{agent.name}: {agent.note}")] if agent.note else []
+    return [*kept, *own, *told]
+
+
 def environment(
     settings: Settings, source: KeySource | None, names: Sequence[str], url: str | None
 ) -> list[Line]:
     """Variables of the providers asked for by `names`; without names, of those that are served as
-    far as this machine knows, else of all.
-
-    A client's machine has no real keys, so nothing is ready there: what its file sets tells.
-    """
-    everything = list(settings.providers.values())
+    far as this machine knows, else of all. Files that they name are not written."""
     key = source.key if source else PLACEHOLDER
     where = (url or (source.url if source else "") or settings.public_url).rstrip("/")
-    ready = envfile.served(everything)
-    if ready:
-        served = everything if names else ready
-        return envfile.lines(served, where, key, names, settings.trust)
-    lines = envfile.lines([replace(p, missing="") for p in everything], where, key, names)
-    offered = source.variables if source else frozenset()
-    if not names and len(offered) > len({envfile.URL_VARIABLE, envfile.KEY_VARIABLE}):
-        lines = [line for line in lines if line.variable in offered]
-    return [*lines, *envfile.trust_lines(settings.trust)]
+    providers = served(settings, source, names)
+    if not names and not envfile.served(settings.providers.values()):
+        offered = _offered(source)
+        lines = envfile.lines(providers, where, key)
+        if offered:
+            own = {envfile.URL_VARIABLE, envfile.KEY_VARIABLE}
+            lines = [line for line in lines if line.variable in offered | own]
+        return [*lines, *envfile.trust_lines(settings.trust)]
+    return envfile.lines(providers, where, key, names, settings.trust)
+
+
+def served(settings: Settings, source: KeySource | None, names: Sequence[str]) -> list[Provider]:
+    """The providers, ready or not as far as this machine knows.
+
+    A client's machine has no real keys, so nothing is ready there: what its file sets tells, and
+    whoever asks for a provider by its name knows more.
+    """
+    everything = list(settings.providers.values())
+    if here := envfile.served(everything):
+        return everything if names else here
+    offered = _offered(source)
+    return [
+        replace(provider, missing="")
+        if not names
+        or not offered
+        or not offered.isdisjoint(_variables(provider))
+        or not {provider.id, provider.prefix}.isdisjoint(names)
+        else replace(provider, missing="your file has no variables of it")
+        for provider in everything
+    ]
+
+
+def _variables(provider: Provider) -> set[str]:
+    return {name for client in provider.entry.clients if client.default for name in client.env}
+
+
+def _offered(source: KeySource | None) -> frozenset[str]:
+    """The variables that a client's file sets for SDKs; empty where it sets none."""
+    own = {envfile.URL_VARIABLE, envfile.KEY_VARIABLE}
+    return frozenset() if source is None else source.variables - own
 
 
 def with_key_files(lines: Sequence[Line], source: KeySource | None, folder: Path) -> list[Line]:

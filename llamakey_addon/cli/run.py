@@ -12,18 +12,12 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from llamakey_addon.cli.env import (
-    NoKey,
-    environment,
-    folder_of,
-    read_key,
-    split,
-    with_key_files,
-)
-from llamakey_addon.clients import Line
+from llamakey_addon.cli.env import KeySource, NoKey, folder_of, read_key, ready, served, split
+from llamakey_addon.clients import Line, agents
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import LlamaKeyError
 from llamakey_addon.serve import envfile
+from llamakey_addon.serve import show as showing
 from llamakey_addon.serve.show import COMMAND_VARIABLE
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -48,12 +42,9 @@ def run(
             "the file by --key-file."
         )
     settings = Settings.load(config, os.environ)
-    lines = environment(settings, source, split(names), url)
-    lines = with_key_files(lines, source, folder_of(key_file))
-    environ = without_real_keys(os.environ, settings)
-    environ.pop(COMMAND_VARIABLE, None)  # how this one was called, not the next
-    environ |= {line.variable: line.value for line in lines if line.variable}
-    _past_proxies(environ, lines)
+    lines = ready(settings, source, split(names), url, folder_of(key_file), command=words[0])
+    _warn_of_needs(words[0], settings, source)
+    environ = client_environment(settings, lines)
     program = shutil.which(words[0], path=environ.get("PATH"))
     if program is None:
         # As a shell says it, and with its exit code.
@@ -68,11 +59,39 @@ def run(
         _fail(f"lmk run: {words[0]}: {error.strerror}", 126)
 
 
+def _warn_of_needs(command: str, settings: Settings, source: KeySource) -> None:
+    """Say so where an agent is run and no provider that it can use is served."""
+    agent = agents.of_command(command)
+    if agent is None or not agent.needs:
+        return
+    ready = {p.id for p in served(settings, source, [agent.id]) if p.ready}
+    if ready.isdisjoint(agent.needs):
+        need = " or ".join(agent.needs)
+        showing.warning(
+            f"{agent.name} needs {need}, which this proxy does not serve as far as is known here: "
+            "`lmk providers` on the proxy's machine says what switches it on.",
+            sys.stderr,
+        )
+
+
+def client_environment(settings: Settings, lines: Sequence[Line]) -> dict[str, str]:
+    """What a command's process gets: this one's environment less the real keys, and the lines."""
+    environ = without_real_keys(os.environ, settings)
+    environ.pop(COMMAND_VARIABLE, None)  # how this one was called, not the next
+    environ |= {line.variable: line.value for line in lines if line.variable}
+    for line in lines:
+        if line.variable and not line.value:
+            del environ[line.variable]
+    _past_proxies(environ, lines)
+    return environ
+
+
 def without_real_keys(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """The environment less every variable that holds, or by its name would hold, a real key."""
     entries = [provider.entry for provider in settings.providers.values()]
     dropped = {name for entry in entries for name in entry.key_env}
     dropped |= {name for entry in entries for client in entry.clients for name in client.env}
+    dropped.update(*(agent.unset for agent in agents.load().values()))
     for making in filter(None, (entry.credential.made for entry in entries)):
         dropped |= {
             name.removeprefix("file:") for names in making.inputs.values() for name in names

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llamakey_addon import keys
-from llamakey_addon.clients import keyfiles
+from llamakey_addon.clients import agents, keyfiles
 from llamakey_addon.errors import LlamaKeyError
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Client
     from llamakey_addon.journey import Provider
 
-__all__ = ["Line", "UnknownClient", "VariableTaken", "environment"]
+__all__ = ["Line", "UnknownClient", "VariableTaken", "environment", "known_names"]
 
 
 class Line(NamedTuple):
@@ -22,6 +22,7 @@ class Line(NamedTuple):
 
     variable: str
     value: str
+    """Empty for one that is to be taken out: whoever reads it would be led elsewhere."""
     comment: str
     """For a variable the SDKs that read it; else the whole text."""
 
@@ -33,7 +34,7 @@ class UnknownClient(LlamaKeyError):
         near = difflib.get_close_matches(name, sorted(known), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         super().__init__(
-            f"No provider or tool is called {name!r}.{hint} `lmk providers` lists the providers."
+            f"No provider or tool is called {name!r}.{hint} `lmk env --for list` lists them."
         )
 
 
@@ -55,8 +56,9 @@ def environment(
     Arguments:
         proxy_url: by which the client reaches the proxy, e.g. `http://localhost:8000`.
         key: the local key, or a placeholder for it.
-        only: ids of providers and names of tools. Without, every provider that is ready, each by
-            the SDKs that no other provider shares its variables with.
+        only: ids of providers, names of tools and ids of agents (of which here are the variables
+            that the catalogue knows). Without, every provider that is ready, each by the SDKs that
+            no other provider shares its variables with.
 
     Raises:
         UnknownClient: `only` has a name that stands for nothing.
@@ -92,6 +94,15 @@ def environment(
     ]
 
 
+def known_names(providers: Iterable[Provider]) -> set[str]:
+    """Everything that may stand after `--for`."""
+    known = set(agents.load())
+    for provider in providers:
+        known |= {provider.id, provider.prefix}
+        known.update(*(client.tools for client in provider.entry.clients))
+    return known
+
+
 def _chosen(
     providers: Sequence[Provider], only: Sequence[str]
 ) -> Iterator[tuple[Provider, Client]]:
@@ -102,14 +113,11 @@ def _chosen(
             if provider.ready:
                 yield from ((provider, c) for c in provider.entry.clients if c.default)
         return
-    known: set[str] = set()
-    for provider in providers:
-        known |= {provider.id, provider.prefix}
-        known.update(*(client.tools for client in provider.entry.clients))
+    known = known_names(providers)
     for name in only:
         if name not in known:
             raise UnknownClient(name, known)
-    wanted = frozenset(only)
+    wanted = agents.with_tools(only)
     for provider in providers:
         named = not wanted.isdisjoint((provider.id, provider.prefix))
         for client in provider.entry.clients:

@@ -28,7 +28,7 @@ def render(shell: Shell, lines: Iterable[Line]) -> str:
     """The lines in a shell's own words, each ended by a newline.
 
     A comment stands before the variables that it is about. `json` is one object of the variables,
-    without comments.
+    without comments. A variable with an empty value is taken out where a shell can do so.
     """
     if shell == "json":
         return (
@@ -90,15 +90,21 @@ def _comment(text: str) -> str:
 
 
 def _bash(name: str, value: str) -> str:
+    if not value:
+        return f"unset {name}"
     return f"export {name}={shlex.quote(value)}"
 
 
 def _fish(name: str, value: str) -> str:
+    if not value:
+        return f"set -e {name}"
     quoted = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"set -gx {name} '{quoted}'"
 
 
 def _powershell(name: str, value: str) -> str:
+    if not value:
+        return f"Remove-Item Env:{name} -ErrorAction SilentlyContinue"
     # PowerShell takes typographic quotes for quotes, too.
     quoted = re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", value)
     return f"$env:{name} = '{quoted}'"
@@ -106,7 +112,7 @@ def _powershell(name: str, value: str) -> str:
 
 def _dotenv(name: str, value: str) -> str:
     # Some readers (docker --env-file) take quotes literally: none where none are needed.
-    if _PLAIN.fullmatch(value):
+    if not value or _PLAIN.fullmatch(value):
         return f"{name}={value}"
     quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return f'{name}="{quoted}"'.replace("\n", "\\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -215,3 +217,44 @@ def test_a_pair_that_signs_names_the_key(lmk, key):
     assert environ["AWS_SECRET_ACCESS_KEY"] == environ["AWS_SESSION_TOKEN"] == key
     assert environ["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] == "http://localhost:8000/bedrock"
     assert "AWS_ACCESS_KEY_ID" not in lmk("env").out  # only where it is asked for
+
+
+def test_names_are_listed(lmk):
+    done = lmk.here("env", "--for", "list")
+    names = {line.split()[0]: line for line in done.out.splitlines()}
+    assert "(lmk run -- claude)" in names["claude-code"]
+    assert {"codex", "aider", "litellm", "langchain", "llama-index", "openai"} <= names.keys()
+    assert "LLAMAKEY" not in done.out
+
+
+def test_an_agents_file_is_written_and_the_users_own_is_not(lmk, key):
+    lmk.env_file.write_text(key)
+    own = lmk.folder.parent / "home" / ".codex" / "config.toml"
+    own.parent.mkdir()
+    own.write_text('model = "mine"\n')
+    environ = in_bash(lmk.here("env", "--for", "codex,claude-code").out)
+    file = Path(environ["CODEX_HOME"]) / "config.toml"
+    assert file.is_relative_to(lmk.home / "clients")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    config = tomllib.loads(file.read_text())
+    assert (config["model"], config["model_provider"]) == ("mine", "llamakey")
+    assert environ["LLAMAKEY_API_KEY"] == environ["ANTHROPIC_AUTH_TOKEN"] == key
+    assert "ANTHROPIC_API_KEY" not in environ
+    assert own.read_text() == 'model = "mine"\n'
+
+
+def test_without_a_key_no_agents_file_is_written(lmk):
+    assert lmk.here("env", "--for", "codex").code == 0
+    assert not (lmk.home / "clients").exists()
+
+
+def test_tools_get_what_a_clients_file_offers(lmk, key):
+    lmk.env_file.write_text(
+        f"export OPENAI_API_KEY={key}\nexport OPENAI_BASE_URL=http://localhost:8000/openai/v1\n"
+        f"export LLAMAKEY_API_KEY={key}\nexport LLAMAKEY_URL=http://localhost:8000\n"
+    )
+    environ = in_bash(lmk.here("env", "--for", "aider,opencode").out)
+    assert environ["OPENAI_API_BASE"] == "http://localhost:8000/openai/v1"
+    assert "GROQ_API_BASE" not in environ
+    assert json.loads(environ["OPENCODE_CONFIG_CONTENT"])["enabled_providers"] == ["openai"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +99,53 @@ def test_without_a_command_it_says_how(lmk, key):
     done = lmk("run")
     assert done.code == 2
     assert "COMMAND" in done.err
+
+
+def as_program(lmk, name: str) -> str:
+    """A program of this name that prints its environment."""
+    path = lmk.folder / name
+    path.write_text(f"#!{sys.executable}\n{DUMP}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def offered(lmk, key) -> str:
+    """As `key`, with a file that offers Anthropic as well."""
+    with lmk.env_file.open("a") as file:
+        file.write(
+            f"export ANTHROPIC_API_KEY={key}\n"
+            "export ANTHROPIC_BASE_URL=http://localhost:8123/anthropic\n"
+        )
+    return key
+
+
+def test_an_agent_is_known_by_its_command(lmk, offered):
+    done = lmk(
+        "run", "--", as_program(lmk, "claude"), env={"CLAUDE_CODE_OAUTH_TOKEN": "real", "X": "y"}
+    )
+    environ = json.loads(done.out)
+    assert environ["ANTHROPIC_AUTH_TOKEN"] == offered
+    assert environ["ANTHROPIC_BASE_URL"] == "http://localhost:8123/anthropic"
+    assert not {"ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} & environ.keys()
+    assert environ["OPENAI_API_KEY"] == offered, "for what the agent runs itself"
+    assert environ["X"] == "y"
+
+
+def test_names_go_before_the_command(lmk, offered):
+    done = lmk("run", "--for", "anthropic", "--", as_program(lmk, "claude"))
+    environ = json.loads(done.out)
+    assert environ["ANTHROPIC_API_KEY"] == offered
+    assert "ANTHROPIC_AUTH_TOKEN" not in environ
+
+
+def test_codex_runs_with_a_home_of_its_own(lmk, offered):
+    environ = json.loads(lmk("run", "--", as_program(lmk, "codex"), env={"CODEX_HOME": "/x"}).out)
+    assert (Path(environ["CODEX_HOME"]) / "config.toml").is_file()
+    assert environ["CODEX_HOME"].startswith(str(lmk.home))
+
+
+def test_an_agent_whose_provider_is_not_served_is_told(lmk, key):
+    done = lmk("run", "--", as_program(lmk, "claude"))
+    assert done.code == 0
+    assert "Claude Code needs anthropic" in done.err

@@ -133,7 +133,7 @@ def test_two_providers_of_one_variable_are_refused_by_name() -> None:
 def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(UnknownClient, match=r"'antropic'\. Did you mean anthropic\?"):
         _variables("openai", "antropic")
-    with pytest.raises(UnknownClient, match=r"`lmk providers` lists"):
+    with pytest.raises(UnknownClient, match=r"`lmk env --for list` lists"):
         _variables("zzz")
 
 

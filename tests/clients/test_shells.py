@@ -116,3 +116,17 @@ def test_a_teammates_file_names_its_own_host_for_no_proxy() -> None:
     text = env_file(PROVIDERS, "https://llm.corp.example", KEY, only=["openai"])
     assert "add llm.corp.example to NO_PROXY" in text
     assert "127.0.0.1" not in text
+
+
+@pytest.mark.parametrize(
+    ("shell", "text"),
+    [
+        ("bash", "unset K\n"),
+        ("fish", "set -e K\n"),
+        ("powershell", "Remove-Item Env:K -ErrorAction SilentlyContinue\n"),
+        ("dotenv", "K=\n"),
+        ("json", '{\n  "K": ""\n}\n'),
+    ],
+)
+def test_a_variable_without_a_value_is_taken_out(shell: Shell, text: str) -> None:
+    assert render(shell, [Line("K", "", "")]) == text

@@ -10,6 +10,7 @@ import asyncio
 import io
 import logging
 import os
+import signal
 from collections.abc import Awaitable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -22,7 +23,8 @@ from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from llamakey_addon import certificates, options, store
-from llamakey_addon.config import Settings
+from llamakey_addon.changes import Changes
+from llamakey_addon.config import Settings, Tls
 from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.errors import ConfigError
 from llamakey_addon.house import House
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("llamakey")
 
 _HOUSE: Final = "_llamakey_house"
+_WATCHED: Final = "_llamakey_watched"
 _PROXYSERVER_LOG: Final = logging.getLogger("mitmproxy.addons.proxyserver")
 _CONNECTION_HOOKS: Final = frozenset(
     {
@@ -109,8 +112,9 @@ class LlamaKey:
             handler.addFilter(self.house.scrub_record)
         await self._serve_in_our_mode()
         self._look_again()
-        if self._given is None:  # else `lmk serve` says when
+        if self._given is None:  # else `lmk serve` says when, and looks for itself
             self.house.open_ahead()
+            self._watch()
 
     def done(self) -> Awaitable[None] | None:
         """Out of the chain: by a reload of the script, or because mitmproxy ends, which waits."""
@@ -209,9 +213,45 @@ class LlamaKey:
         self._late = False
         await server.setup_servers()  # opens what is not open
 
-    def _exposure(self) -> str:
+    def _watch(self) -> None:
+        """From now on, take changes of config.yaml; at most once a process."""
+        master, house = ctx.master, self.house
+        if getattr(master, _WATCHED, False):
+            return  # the script was loaded again
+        setattr(master, _WATCHED, True)
+        path = Path(ctx.options.lmk_config) if ctx.options.lmk_config else None
+        assert isinstance(house.journal, Journal)
+        changes = Changes(path, house.settings, house.journal, _check_tls)
+
+        def take(settings: Settings) -> None:
+            ours: LlamaKey | None = master.addons.get("llamakey")
+            if ours is not None:
+                ours.take(settings)
+            else:
+                house.reload(settings)  # the addon takes the rest when it is back
+
+        house.spawn(changes.watch(take))
+        if master.addons.get("consoleaddon") is not None:
+            return  # whose terminal has gone, ends
+        with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGHUP, lambda: house.spawn(changes.reload("SIGHUP", take))
+            )
+
+    def take(self, settings: Settings) -> None:
+        """Serve by these settings from the next request on. Raises ConfigError."""
+        if why := self._exposure(settings):
+            raise ConfigError(why)
+        if settings.tls is None:
+            self._tls = None
+        else:
+            _check_tls(settings.tls)
+            self._tls = _server_tls(settings.tls.cert, settings.tls.key)
+        self.house.reload(settings)
+
+    def _exposure(self, settings: Settings | None = None) -> str:
         """Why the address that options name is not listened on, or ""."""
-        settings = self.house.settings
+        settings = settings or self.house.settings
         if settings.tls is not None or settings.allow_plain:
             return ""
         for text in ctx.options.mode:
@@ -316,6 +356,14 @@ def _replace_replay(master: Master, house: House) -> None:
 def _values() -> dict[str, Any]:
     """The options' values by name."""
     return {name: getattr(ctx.options, name) for name in ctx.options.keys()}  # noqa: SIM118
+
+
+def _check_tls(tls: Tls) -> None:
+    """Raises ConfigError for a certificate that can't be served."""
+    try:
+        _server_tls(tls.cert, tls.key)
+    except exceptions.OptionsError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _server_tls(cert: Path, key: Path) -> Any:

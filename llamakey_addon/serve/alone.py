@@ -7,10 +7,9 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from llamakey_addon.errors import ConfigError
 from llamakey_addon.house import House
 from llamakey_addon.journal import Journal
-from llamakey_addon.serve.changes import LOOK_S, Changes
+from llamakey_addon.serve.changes import Changes
 from llamakey_addon.serve.ports import Listener
 from llamakey_addon.serve.serving import Serving
 from llamakey_addon.serve.wishes import Wishes
@@ -46,7 +45,7 @@ class Alone:
 
     def _begin(self) -> None:
         self._opened()
-        self._serving.spawn(self._watch())
+        self._serving.spawn(self._changes.watch(self._serving.take))
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -75,23 +74,5 @@ class Alone:
         else:
             os._exit(130)
 
-    async def _watch(self) -> None:
-        changes = self._changes
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if changes.renewal_is_due:
-                await asyncio.to_thread(changes.renew)
-            if why := changes.look():
-                await self._reload(why)
-
     async def _reload(self, why: str) -> None:
-        """Load the settings anew; what is faulty changes nothing."""
-        self._journal.reopen()
-        try:
-            # In a thread: a key's reference may be a command that takes its time.
-            new = await asyncio.to_thread(self._changes.load)
-            self._serving.take(new)
-        except ConfigError as error:
-            self._changes.refuse(why, error)
-        else:
-            self._changes.take(why, new)
+        await self._changes.reload(why, self._serving.take)

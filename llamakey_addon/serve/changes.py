@@ -1,140 +1,19 @@
-"""What may change under a running proxy: config.yaml, the keys that it refers to, the certificate.
-
-Loading anew is all or nothing: what is faulty is told of, and changes nothing.
-"""
+"""What may change under `lmk serve`."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Final
-
-from llamakey_addon import certificates
-from llamakey_addon.config import Settings, Tls, yamlfile
-from llamakey_addon.errors import ConfigError
+from llamakey_addon import changes
+from llamakey_addon.changes import LOOK_S
+from llamakey_addon.config import Settings
 from llamakey_addon.journal import Journal
 from llamakey_addon.serve.door import server_tls
 from llamakey_addon.serve.wishes import Wishes
 
-#: Between two looks at the files.
-LOOK_S: Final = 1.0
-#: So many looks lie between two at the certificate's end: an hour.
-_LOOKS_A_RENEWAL: Final = 3600
-#: Settings that a running process cannot change, beside `listen`.
-_FIXED: Final = ("data_folder", "view")
-
-type _Print = tuple[int, int, int]
+__all__ = ["LOOK_S", "Changes"]
 
 
-class Changes:
-    """Looks at the files, and loads the settings anew.
-
-    Arguments:
-        settings: those of now.
-    """
+class Changes(changes.Changes):
+    """Those of the command line's file, with a certificate that the door can serve."""
 
     def __init__(self, wishes: Wishes, settings: Settings, journal: Journal) -> None:
-        self.settings = settings
-        self._wishes = wishes
-        self._journal = journal
-        self._written_listen = _written_listen(settings.path)
-        self._looks = 0
-        self._known = self._seen = self._prints()
-
-    def look(self) -> str:
-        """Why to reload, or "": once config.yaml or the certificate has changed and stands still
-        again. To be called every LOOK_S."""
-        self._looks += 1
-        now = self._prints()
-        # An editor writes in steps, some by way of no file at all.
-        changed = [
-            path
-            for path, print_ in now.items()
-            if print_ is not None
-            and print_ == self._seen.get(path)
-            and print_ != self._known.get(path)
-        ]
-        self._seen = now
-        if not changed:
-            return ""
-        self._known = now
-        return f"{changed[0]} has changed"
-
-    @property
-    def renewal_is_due(self) -> bool:
-        tls = self.settings.tls
-        return tls is not None and tls.own and self._looks % _LOOKS_A_RENEWAL == 0
-
-    def renew(self) -> None:
-        """The proxy's own certificate near its end; a new one is then a change like any other."""
-        place = certificates.place_in(self.settings.data_folder)
-        if warning := certificates.refresh(place):
-            self._journal.note(f"warning: {warning}")
-
-    def load(self) -> Settings:
-        """The settings anew, every reference read again. Raises ConfigError."""
-        current = self.settings
-        path = current.path or self._wishes.config
-        new = Settings.load(path, os.environ, listen=str(current.listen))
-        if new.tls is not None:
-            server_tls(new.tls)
-        return new
-
-    def refuse(self, why: str, error: ConfigError) -> None:
-        """Say that nothing has changed."""
-        faults = "\n".join(str(fault) for fault in error.faults)
-        self._journal.note(
-            f"{why}: not taken, the proxy goes on with the settings it has.\n{faults}"
-        )
-
-    def take(self, why: str, new: Settings) -> None:
-        """These are the settings from now on; say so."""
-        current, self.settings = self.settings, new
-        journal = self._journal
-        journal.reload(new)
-        for warning in new.warnings:
-            if warning not in current.warnings:
-                journal.note(f"warning: {warning}")
-        fixed = [name for name in _FIXED if getattr(new, name) != getattr(current, name)]
-        if (written := _written_listen(new.path)) != self._written_listen:
-            self._written_listen = written
-            fixed.append("listen")
-        journal.note(f"{why}: {_difference(current, new)}")
-        if fixed:
-            journal.note(f"{', '.join(fixed)}: changed, and taken at the next start")
-
-    def _prints(self) -> dict[Path, _Print | None]:
-        """Of config.yaml, and of the certificate for clients, whether it is there or not."""
-        settings = self.settings
-        place = certificates.place_in(settings.data_folder)
-        tls = settings.tls or Tls(place.cert, place.key)
-        paths = (settings.path or Path("config.yaml"), tls.cert, tls.key)
-        return {path: _fingerprint(path) for path in paths}
-
-
-def _fingerprint(path: Path) -> _Print | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _written_listen(path: Path | None) -> object:
-    """`listen` as config.yaml has it: the settings hold the address that is served."""
-    try:
-        return yamlfile.read(path, str(path)).data.get("listen") if path else None
-    except ConfigError:
-        return None  # told of by the load
-
-
-def _difference(old: Settings, new: Settings) -> str:
-    """What a reload did to the providers, for the log."""
-    before = {provider.id for provider in old.providers.values() if provider.ready}
-    after = {provider.id for provider in new.providers.values() if provider.ready}
-    words = [
-        f"{word} {', '.join(sorted(names))}"
-        for word, names in (("now ready:", after - before), ("no longer ready:", before - after))
-        if names
-    ]
-    return "; ".join(["settings taken", *words])
+        super().__init__(wishes.config, settings, journal, server_tls)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import harness
 from tests.attacks.conftest import Door, open_door, refused
@@ -120,6 +122,35 @@ def test_a_failed_reload_serves_nothing(door: Door, script: Path) -> None:
         # and when the script is whole again, it serves again
         write(door, script, good)
         door.assert_still_serves_soon()
+
+
+def test_settings_are_taken_all_or_none(door: Door, script: Path) -> None:
+    """As `lmk serve` does, also after the script was loaded again."""
+    proxy = door.proxy
+    config = proxy.folder / "config.yaml"
+    good = yaml.safe_load(config.read_text())
+    ask = door.head("GET /anthropic/odd/json")
+    fine: dict[str, object] = {"alice": {}}
+    none: dict[str, object] = {"alice": {"allow": []}}
+
+    def change(**parts: object) -> None:
+        config.write_text(yaml.safe_dump({**good, **parts}))
+
+    change(users=none, money={"time_zone": "Nowhere/Else"})
+    proxy.wait_for_output("goes on with the settings it has")
+    proxy.wait_for_output("no time zone")
+    assert door.ask(ask).status == 200
+    change(users=none)
+    proxy.wait_for_output("config.yaml has changed: settings taken")
+    assert door.ask(ask).status == 403
+    write(door, script, script.read_text())
+    assert door.ask(ask).status == 403
+    config.write_text(yaml.safe_dump({**good, "users": fine, "contact": "second@corp.example"}))
+    proxy.process.send_signal(signal.SIGHUP)
+    proxy.wait_for_output("SIGHUP: settings taken")
+    assert door.ask(ask).status == 200
+    assert b"second@corp.example" in door.ask(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").body
+    door.seen()
 
 
 def assert_unserved(wire: Wire) -> None:

@@ -34,7 +34,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.bench.proxy import BIN, free_port, until_it_answers  # noqa: E402
+from scripts.bench.ways import BIN, free_port, until_healthy  # noqa: E402
 from tests.crowd import crowd, post  # noqa: E402
 
 MODEL = "bench-1"
@@ -134,7 +134,7 @@ class Proxy:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        until_it_answers(self.process, self.port, folder)
+        until_healthy(self.process, self.port, folder)
         found = re.search(r"sk-lmk-[\w-]+", (folder / "llamakey_local.env").read_text())
         assert found
         self.key = found[0]

@@ -316,6 +316,8 @@ class Admission:
             return _NOTHING
         counts = self._estimates.counts(call, asked, closely=counted)
         price = self._price(entry, call.model, now_s)
+        if "requests" in counts and price is not None and price.cost_nusd(counts) is None:
+            price = None  # of the model's tokens, and not of a request that has it trained, say
         if not counts:
             return Expected(price=price, free=True)
         cost = 0

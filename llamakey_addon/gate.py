@@ -265,12 +265,18 @@ class Gate:
             Denied: a rule stands against it, or it cannot be read.
         """
         isolation.judge_message(grant.visit, content, self._whose(grant.visit))
+        authorize.judge_message(grant.visit, content)
         if not authorize.names_model(grant.visit, content):
             return grant
         body = Body(content)
         call = authorize.judge(grant.visit, body, json_body_bytes=self.limits.json_body_bytes)
         self._admission.name(grant, call, Asked.of(call, body), used)
         return replace(grant, call=call, watched=self._admission.watches(grant.hold))
+
+    @staticmethod
+    def judges_messages(visit: Visit) -> bool:
+        """Whether `message` is to be asked before a WebSocket's messages are sent."""
+        return authorize.judges_messages(visit)
 
     def grow(self, grant: Grant, counts: Counts) -> None:
         """Reserve more for an answer that has used this much until now.
@@ -391,6 +397,7 @@ class Gate:
             visit,
             active=self._is_shared(visit.ask.time_s),
             unowned_allowed=self.settings.unowned_allowed,
+            shown_to=lambda user: self.settings.policy(user).shown_to,
         )
 
     def _is_shared(self, now_s: float) -> bool:

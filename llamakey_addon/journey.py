@@ -281,6 +281,8 @@ class Policy:
     team: str = ""
     shared: bool = False
     """Whether members of the team see and use what others of it made under the account."""
+    shown_to: frozenset[str] = frozenset()
+    """Users, as their names are compared, who see and use what this one made; `*`: everybody."""
     allow_setting: str = ""
     """Where the whitelist stands or would stand, e.g. `users.alice.allow`."""
     body_setting: str = ""

@@ -873,7 +873,7 @@ class Road:
         headers += grant.told
         limits = self._gate.limits
         endpoint = grant.visit.route.endpoint
-        judged = endpoint is not None and endpoint.model == "message"
+        judged = self._gate.judges_messages(grant.visit)
         x.listener = socket_meter_for(endpoint, grant.asked)
         x.relay = Relay(
             spelled=x.spelled,

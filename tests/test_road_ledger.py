@@ -400,6 +400,41 @@ def test_without_a_price_there_is_no_spending(make: Make) -> None:
         assert len(bench.rim.wishes) == 1
 
 
+def train(bench: Bench, line: str = "POST /openai/v1/fine_tuning/jobs") -> Got:
+    """A model is to be trained: what that costs no answer tells."""
+    bench.client(bench.head(line, body=b'{"model": "gpt-5-mini", "training_file": "file-1"}'))
+    if bench.rim.wishes:
+        bench.open()
+        bench.answer(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"id": "ftj-1"}')
+    return last(bench)
+
+
+def test_what_no_answer_tells_the_cost_of_is_refused_where_money_is(make: Make) -> None:
+    """The model's tokens have a price, its training has none."""
+    budget = {"budgets": [{"spend": 100, "per": "day"}]}
+    with make(prices=[], users={"alice": budget}) as bench:
+        got = train(bench)
+        assert got.status == 403 and not bench.rim.wishes
+        assert json.loads(got.body)["error"]["code"] == "unpriced_model"
+    flat = [{"provider": "openai", "model": "gpt-5*", "request": 25}]
+    with make(name="flat", prices=flat, users={"alice": budget}) as bench:
+        assert train(bench).status == 200
+        [row] = rows(bench)
+        assert (row.quality, row.cost_nusd) == ("exact", 25 * 10**9)
+    with make(name="free", prices=[]) as bench:
+        assert train(bench).status == 200
+        assert rows(bench)[-1].quality == "unpriced"
+
+
+def test_who_looks_at_it_is_not_charged(make: Make) -> None:
+    with make(users={"alice": {"budgets": [{"spend": 100, "per": "day"}]}}) as bench:
+        bench.client(bench.head("GET /openai/v1/evals/e"))
+        bench.open()
+        bench.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        row = only_row(bench)
+        assert (row.facts.endpoint, row.quality, row.other) == ("evals.any", "none", {})
+
+
 def test_a_soft_budget_neither_refuses_nor_asks_for_prices(make: Make) -> None:
     budget = {"spend": 0.00005, "per": "total", "hard": False, "warn_at": [50, 100]}
     with make(users={"alice": {"budgets": [budget]}}) as bench:
@@ -817,6 +852,32 @@ def test_a_job_that_is_fetched_twice_is_booked_once(make: Make) -> None:
                 body,
             )
         assert [(r.cost_nusd, r.quality) for r in rows(bench)] == [(200_000, "exact"), (0, "none")]
+
+
+def test_a_batch_is_booked_once_by_itself_or_by_its_file(make: Make) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 50}
+    result = {"custom_id": "1", "response": {"body": {"model": "gpt-5-mini", "usage": usage}}}
+    told = {
+        "object": "batch",
+        "model": "gpt-5-mini",
+        "status": "completed",
+        "usage": {"input_tokens": 100, "output_tokens": 50},
+    }
+    with make() as bench:
+        for id, order in (("1", "batch file file"), ("2", "file batch")):
+            for what in order.split():
+                path = f"batches/batch_{id}" if what == "batch" else f"files/file-{id}/content"
+                batch = {**told, "id": f"batch_{id}", "output_file_id": f"file-{id}"}
+                body = json.dumps(batch if what == "batch" else result).encode()
+                bench.client(bench.head(f"GET /openai/v1/{path}"))
+                if not bench.links or bench.links[-1].state != "lent":
+                    bench.open()
+                bench.answer(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(body),
+                    body,
+                )
+        assert [row.cost_nusd for row in rows(bench)] == [200_000, 0, 0, 200_000, 0]
 
 
 # --- looking --------------------------------------------------------------------------------------

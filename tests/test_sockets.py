@@ -593,6 +593,51 @@ def test_a_model_in_a_message_is_ruled(
         assert only(ruled).end in ("permission_denied", "invalid_request")
 
 
+@pytest.mark.parametrize("line", [REALTIME, "GET /azure/openai/v1/realtime?model=gpt-realtime"])
+def test_models_beside_the_sockets_own_are_ruled(tmp_path: Path, line: str) -> None:
+    """What is said to it is written down by a model of its own."""
+    allow = [{"models": ["gpt-realtime", "gpt-5-transcribe"]}]
+    with make_bench(
+        tmp_path,
+        users={"alice": {"allow": allow}},
+        providers={"azure": {"key": "env:OPENAI_API_KEY", "upstream": "https://a.example"}},
+    ) as bench:
+        if line.startswith("GET /azure"):
+            bench.key, key = bench.key, bench.key
+            bench.client(bench.head(line, *UPGRADE, f"api-key: {key}", key=None))
+            link = bench.open()
+            link.written.clear()
+            bench.answer(SWITCH)
+            bench.rim.out.clear()
+        else:
+            link = opened(bench, line)
+        fine = [
+            message(type="session.update", session={"instructions": "Be brief."}),
+            session(input_audio_transcription={"model": "gpt-5-transcribe"}),
+            session(audio={"input": {"transcription": {"model": "gpt-5-transcribe"}}}),
+            session(model="gpt-realtime", audio={"input": {"transcription": None}}),
+        ]
+        for text in fine:
+            bench.client(client(frames.TEXT, text))
+        assert [payload for _, payload in up(link)] == fine
+        bad = session(audio={"input": {"transcription": {"model": "whisper-1"}}})
+        bench.client(client(frames.TEXT, bad))
+        assert up(link)[-1][0] == frames.CLOSE, "nothing of it is sent"
+        code, reason = goodbye(bench)
+        assert code == 1008 and "whisper-1" in reason
+
+
+def test_without_rules_of_models_messages_of_a_realtime_session_are_not_read(bench: Bench) -> None:
+    link = opened(bench)
+    half = client(frames.TEXT, session(audio={"input": {"transcription": {"model": "any"}}}))[:30]
+    bench.client(half)
+    assert link.written.endswith(half[-4:]), "no message is waited for"
+
+
+def session(**fields: object) -> bytes:
+    return message(type="session.update", session=fields)
+
+
 # ── limits and budgets ──────────────────────────────────────────────────────────────────────────
 
 PRICES = [

@@ -16,7 +16,15 @@ from llamakey_addon.filters import Filter, MakeFilter
 from llamakey_addon.journey import Body, Call, Headers, Route, Visit
 from llamakey_addon.listings import ListFilter
 
-__all__ = ["allow", "answer_filter", "judge", "names_model", "wants_body"]
+__all__ = [
+    "allow",
+    "answer_filter",
+    "judge",
+    "judge_message",
+    "judges_messages",
+    "names_model",
+    "wants_body",
+]
 
 _WRITING = ("POST", "PUT", "PATCH", "QUERY")
 
@@ -111,6 +119,27 @@ def answer_filter(visit: Visit, *, limit_bytes: int) -> MakeFilter | None:
         return ListFilter(endpoint.lists, keep, limit_bytes) if 200 <= status < 300 else None
 
     return make
+
+
+def judges_messages(visit: Visit) -> bool:
+    """Whether a client's messages through a WebSocket are judged, each before it is sent."""
+    endpoint = visit.route.endpoint
+    return endpoint is not None and (
+        endpoint.model == "message" or (bool(endpoint.model_also) and rules.about_models(visit))
+    )
+
+
+def judge_message(visit: Visit, content: bytes) -> None:
+    """Let a message pass, as far as the models are concerned that it names beside the WebSocket's.
+
+    Raises Forbidden, and BadRequest where it cannot be read.
+    """
+    endpoint = visit.route.endpoint
+    if endpoint is None or endpoint.model == "message" or not endpoint.model_also:
+        return
+    named = models.of_message(endpoint, content)
+    if named.names:
+        _check(visit, named, inner=0)
 
 
 def names_model(visit: Visit, content: bytes) -> bool:

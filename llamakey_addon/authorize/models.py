@@ -83,6 +83,11 @@ def _find(visit: Visit, body: Body, json_body_bytes: int) -> Named:
             return _of_none(visit, endpoint, content, body)
 
 
+def of_message(endpoint: Endpoint, content: bytes) -> Named:
+    """The models that a WebSocket's message names, where its own is named by the query."""
+    return Named(_further(endpoint, documents.read_object(content)))
+
+
 def of_object(endpoint: Endpoint, document: Object) -> Named:
     """The models that the body of a request to this endpoint names; see `find`."""
     named = _one(documents.at(document, endpoint.model_field), endpoint, document)
@@ -118,7 +123,9 @@ def _with_more(endpoint: Endpoint, named: Named, content: bytes | None, body: Bo
         return Named(named.names, _streams(), "limits.json_body_bytes")
     document = documents.read_object(content)
     more = _further(endpoint, document)
-    return Named((*named.names, *more), document=document)
+    unread = any(value for path in endpoint.unread for value in documents.at(document, path))
+    unknown = "its requests stand in a file that is not read" if unread else ""
+    return Named((*named.names, *more), unknown, document=document)
 
 
 def _of_query(route: Route, endpoint: Endpoint) -> Named:

@@ -21,6 +21,7 @@ type Flavour = Literal[
     "anthropic-complete",
     "assemblyai",
     "auto",
+    "batch-file",
     "bedrock-converse",
     "bedrock-invoke",
     "characters",
@@ -29,6 +30,7 @@ type Flavour = Literal[
     "deepgram-read",
     "gemini",
     "gemini-batch",
+    "gemini-batch-file",
     "gemini-interactions",
     "gemini-live",
     "images",
@@ -285,6 +287,9 @@ class Endpoint(Model):
     model_also: tuple[JsonPath, ...] = ()
     """Where further models stand in the JSON body, all of which must be allowed: fallbacks, models
     within tools, a model that may be left out."""
+    unread: tuple[JsonPath, ...] = ()
+    """Where the JSON body names a file of requests whose models are not read: with a value there it
+    may use any."""
     modelless: bool = False
     """That nothing below a path with `{…...}` names a model."""
     requests: Requests | None = None

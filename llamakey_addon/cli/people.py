@@ -206,6 +206,7 @@ def show_user(name: str, *, as_json: bool, config: Path | None) -> None:
                 ("team", policy.team),
                 ("may", bounds.may(policy)),
                 ("bodies", f"up to {policy.body_bytes} bytes" if policy.body_bytes else ""),
+                ("shares", _shares(policy)),
             ],
         )
         of_keys = [it for row in person.keys for it in book.key_caps(row)]
@@ -218,6 +219,13 @@ def show_user(name: str, *, as_json: bool, config: Path | None) -> None:
             print_table(columns, [[*row[:1], *row[2:]] for row in cells], sys.stdout)
 
     _reading(config, tell)
+
+
+def _shares(policy: Policy) -> str:
+    """Who sees what a user made."""
+    if "*" in policy.shown_to:
+        return "what they made, with everybody"
+    return f"what they made, with {', '.join(sorted(policy.shown_to))}" if policy.shown_to else ""
 
 
 _CAP_COLUMNS: Final = (
@@ -283,6 +291,7 @@ def _person_record(person: Person, book: _Book) -> dict[str, Any]:
             for row in person.keys
         ],
         "last_used": last_s and when.iso(last_s),
+        "share": sorted(person.policy.shown_to),
         **_policy_record(person.policy, person.caps, book.money),
     }
 

@@ -92,6 +92,9 @@ class UserPart(EverybodyPart):
 class MemberPart(UserPart):
     team: str | None = None
     """The team that the user belongs to."""
+    share: list[str] = []
+    """Users who see and use what this one made under the account; `"*"` is everybody. Of a team,
+    `share` lets the members see what is theirs together."""
 
 
 class TeamPart(UserPart):

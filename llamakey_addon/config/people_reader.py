@@ -94,7 +94,12 @@ class PeopleReader:
             part = MemberPart()
         self._is_empty(place, part)
         subject = ("user", name if name == "*" else folded(name))
-        own = self._policy(place, subject, part)
+        for index, other in enumerate(part.share):
+            if not other or other != other.strip() or not other.isprintable():
+                self._fault((*place, "share", index), "no user has such a name. Check it.")
+        own = replace(
+            self._policy(place, subject, part), shown_to=frozenset(map(folded, part.share))
+        )
         if part.team is None:
             if "team" in part.model_fields_set:
                 self._fault((*place, "team"), "nothing stands here. Name a team, or remove `team`.")
@@ -189,6 +194,7 @@ def _joined(team: Policy, own: Policy) -> Policy:
         body_setting=body_setting,
         team=team.team,
         shared=team.shared,
+        shown_to=own.shown_to,
         allow_setting=own.allow_setting
         if own.allow is not None or team.allow is None
         else team.allow_setting,

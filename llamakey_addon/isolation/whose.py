@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from llamakey_addon.config.words import folded
 from llamakey_addon.errors import Absent, NotReady
@@ -18,12 +18,20 @@ class Whose:
     Arguments:
         active: others have keys too; else everything is the one user's.
         unowned_allowed: what nobody made through this proxy may be seen.
+        shown_to: who sees what a user made, by that user's rule: names as compared, or `*`.
     """
 
     def __init__(
-        self, owners: Owners, visit: Visit, *, active: bool, unowned_allowed: bool
+        self,
+        owners: Owners,
+        visit: Visit,
+        *,
+        active: bool,
+        unowned_allowed: bool,
+        shown_to: Callable[[str], Collection[str]],
     ) -> None:
         self.active = active
+        self._shown_to = shown_to
         self._owners = owners
         self._visit = visit
         self._unowned_allowed = unowned_allowed
@@ -48,9 +56,12 @@ class Whose:
         if owner is None:
             return self._unowned_allowed or not certain
         policy = self._visit.user.policy
-        return owner.user == self._me.user or (
-            policy.shared and policy.team != "" and owner.team == policy.team
-        )
+        if owner.user == self._me.user:
+            return True
+        if policy.shared and policy.team != "" and owner.team == policy.team:
+            return True
+        shown_to = self._shown_to(owner.user)
+        return self._me.user in shown_to or "*" in shown_to
 
     def check(self, mention: Mention) -> None:
         """Raise Absent for what the user does not see."""

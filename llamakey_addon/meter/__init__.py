@@ -103,7 +103,12 @@ class Meter:
     def _begin(self, first: bytes) -> None:
         """Choose how to read, by the answer's type and how it begins."""
         tally = self._tally
-        reader = self._reader = None if tally is None else _reader(self._kind, first)
+        reader: Events | Lines | Messages | Whole | None
+        if tally is not None and tally.flavour.lines:
+            reader = Lines() if first.lstrip().startswith(b"{") else None
+        else:
+            reader = None if tally is None else _reader(self._kind, first)
+        self._reader = reader
         if tally is None or reader is None:
             self._silent = True
         elif isinstance(reader, Whole):

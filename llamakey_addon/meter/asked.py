@@ -11,6 +11,7 @@ from typing import Any, Final
 from llamakey_addon.journey import Body, Call, Headers
 
 _BYTES_PER_TOKEN: Final = 4
+_LOOKING: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _PACKED_TOKENS: Final = 1000
 """For an image or a file within a request: between a small image and a page or two of a PDF."""
 _PACKED: Final = re.compile(rb"[A-Za-z0-9+/_-]{1024,}={0,2}")
@@ -26,9 +27,19 @@ class Asked:
         params: what the endpoint's `{…}` matched.
         length: bytes of a streamed body, where that is known.
         model: as the request names it.
+        looks: it only looks at what is there, or takes it away.
     """
 
-    __slots__ = ("_content", "_document", "_headers", "_length", "_tokens", "model", "params")
+    __slots__ = (
+        "_content",
+        "_document",
+        "_headers",
+        "_length",
+        "_tokens",
+        "looks",
+        "model",
+        "params",
+    )
 
     def __init__(
         self,
@@ -38,6 +49,7 @@ class Asked:
         params: Mapping[str, str] | None = None,
         length: int | None = None,
         model: str = "",
+        looks: bool = False,
     ) -> None:
         self._content = content
         self._headers = headers
@@ -46,6 +58,7 @@ class Asked:
         self._tokens: int | None = None
         self.params: Mapping[str, str] = params or {}
         self.model = model
+        self.looks = looks
 
     @classmethod
     def of(cls, call: Call, body: Body) -> Asked:
@@ -57,6 +70,7 @@ class Asked:
             params=route.params,
             length=ask.body_length,
             model=call.model,
+            looks=ask.method in _LOOKING,
         )
 
     @property

@@ -87,6 +87,10 @@ class Flavour:
     """Counts what the request says of itself, at the end of a successful answer."""
     sent: Callable[[Tally, bytes], None] | None = None
     """Reads what the client sends through a WebSocket."""
+    lines: bool = False
+    """It is lines of JSON or nothing, whatever the answer says that it is."""
+    errors: bool = True
+    """Whether an `error` in a document means that figures are missing."""
     binary: bool = False
     """Binary messages of a WebSocket are JSON too, as Google sends it."""
     reports: bool = False

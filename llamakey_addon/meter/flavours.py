@@ -73,6 +73,22 @@ _RESPONSES: Final = (
     kind("web_searches", "tool_calls_details.search_web.invocation"),
     *_BILLED,
 )
+# Of a batch's results, which are chats, responses or embeddings.
+_RESULTS: Final = (
+    kind("input_tokens", "prompt_tokens", "input_tokens", "total_tokens"),
+    kind(
+        "cache_read_tokens",
+        "prompt_tokens_details.cached_tokens",
+        "input_tokens_details.cached_tokens",
+    ),
+    kind("output_tokens", "completion_tokens", "output_tokens"),
+    kind(
+        "output_reasoning_tokens",
+        "completion_tokens_details.reasoning_tokens",
+        "output_tokens_details.reasoning_tokens",
+    ),
+    *_BILLED,
+)
 _ANTHROPIC: Final = (
     kind("input_tokens", "input_tokens"),
     kind("input_tokens", "cache_creation_input_tokens"),
@@ -378,6 +394,20 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
     "anthropic-complete": Flavour(roots=(), text=texts("completion")),
     "assemblyai": replace(TRANSCRIPTION, also=odd.transcript, guess=None, reports=True),
     "auto": UNKNOWN,
+    "batch-file": Flavour(
+        roots=(path("response.body.usage"),),
+        kinds=_RESULTS,
+        model=(path("response.body.model"),),
+        marks=(Mark("usage"),),
+        ends=(),
+        adds=True,
+        guess=None,
+        also=odd.result_line,
+        asks=odd.batch_file,
+        lines=True,
+        errors=False,
+        reports=True,
+    ),
     "bedrock-converse": CONVERSE,
     "bedrock-invoke": INVOKE,
     "characters": SPEECH,
@@ -402,6 +432,20 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
         guess=None,
         text=None,
         also=odd.gemini_batch,
+        reports=True,
+    ),
+    "gemini-batch-file": Flavour(
+        roots=(path("response.usageMetadata"),),
+        kinds=_GEMINI,
+        model=(path("response.modelVersion"),),
+        marks=(Mark("usageMetadata"),),
+        ends=(),
+        adds=True,
+        guess=None,
+        also=odd.result_line,
+        asks=odd.batch_file,
+        lines=True,
+        errors=False,
         reports=True,
     ),
     "gemini-interactions": Flavour(

@@ -335,7 +335,8 @@ def openai_batch(tally: Tally, document: Document) -> None:
     if document.get("object") == "batch" and ended and isinstance(usage, dict):
         merge(tally.usage, usage)
         tally.said = True
-        tally.job = _text(document.get("id"))
+        results = _text(document.get("output_file_id"))
+        tally.job = f"file:{results}" if results else _text(document.get("id"))
         tally.terms["processing"] = "batch"
 
 
@@ -343,6 +344,25 @@ def batch(tally: Tally) -> None:
     """Anthropic's results of a batch, whose id is in the path."""
     tally.job = tally.asked.params.get("id", "")
     tally.terms["processing"] = "batch"
+
+
+def batch_file(tally: Tally) -> None:
+    """A batch's results in a file, whose id is in the path. The batch itself may have told."""
+    params = tally.asked.params
+    id = params.get("id") or params.get("rest", "").removesuffix("/content")
+    tally.job = f"file:{id.removesuffix(':download')}"
+    tally.terms["processing"] = "batch"
+
+
+def result_line(tally: Tally, document: Document) -> None:
+    """One result in it. Of several models the last is named, so that the cost is a guess."""
+    if isinstance(document.get("response"), dict):
+        tally.add({"requests": 1})
+    for place in ("response.body.model", "response.modelVersion"):
+        model = find(document, path(place))
+        if isinstance(model, str):
+            tally.mixed |= bool(tally.first) and tally.first != model
+            tally.first = tally.first or model
 
 
 def batch_line(tally: Tally, document: Document) -> None:
@@ -409,5 +429,7 @@ def annotated(tally: Tally, document: Document) -> None:
 
 
 def one_request(tally: Tally) -> None:
-    tally.counts["requests"] = 1
-    tally.said = True
+    """What is billed by the request, or in a way that no answer tells."""
+    if not tally.asked.looks:
+        tally.counts["requests"] = 1
+        tally.said = True

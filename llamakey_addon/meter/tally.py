@@ -252,7 +252,7 @@ class Tally:
             value = find(document, way)
             if isinstance(value, str) and 0 < len(value) <= _TERM_MAX:
                 self.terms[name] = value
-        if document.get("error"):
+        if document.get("error") and flavour.errors:
             self.failed = True
         if flavour.also is not None:
             flavour.also(self, document)

@@ -138,7 +138,7 @@ class Price:
         total = 0
         alone: list[int] = []
         for what, _, rate, tiers, parts in self._units:
-            number = 1 if what == "requests" else counts.get(what, 0)
+            number = counts.get(what, 1 if what == "requests" else 0)
             for part in parts:
                 number -= alone[part]
             number = max(number, 0)

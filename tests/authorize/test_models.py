@@ -77,6 +77,10 @@ def form(model: str, *more: bytes) -> bytes:
         ("/openrouter/api/v1/chat/completions", lambda m: {"model": "good", "models": ["good", m]}),
         ("/openrouter/api/v1/chat/completions", lambda m: {"models": [m]}),
         ("/mistral/v1/batch/jobs", lambda m: {"model": m}),
+        ("/cohere/v1/embed-jobs", lambda m: {"model": m}),
+        ("/openrouter/api/v1/batches", lambda m: {"model": m, "requests": []}),
+        ("/openrouter/api/v1/batches", lambda m: {"requests": [{"body": {"model": m}}]}),
+        ("/together/v1/fine-tunes", lambda m: {"model": m}),
         (
             "/mistral/v1/batch/jobs",
             lambda m: {"model": "good", "requests": [{"body": {"model": m}}]},
@@ -295,6 +299,7 @@ def test_each_line_of_a_batch_is_judged():
     assert files(wide, line("good")) == ""
     assert files(wide, line("bad")) == "allow"
     assert files(Policy(), line("bad"), "no json") == ""
+    assert send("/xai/v1/files", DENY, upload([line("bad")]), headers=[FORM]) == "deny"
 
 
 def test_the_paths_of_a_batch_are_judged():
@@ -351,6 +356,27 @@ def test_requests_in_a_body_are_judged():
         "unclear"
     )
     assert send(target, DENY, None) == "limits.json_body_bytes"
+
+
+@pytest.mark.parametrize("name", ["fileName", "file_name"])
+@pytest.mark.parametrize("config", ["inputConfig", "input_config"])
+def test_a_batch_of_geminis_whose_file_is_not_read_is_refused(config, name):
+    target = "/gemini/v1beta/models/good:batchGenerateContent"
+    body = {"batch": {config: {name: "files/abc"}}}
+    assert send(target, ALLOW, body) == "allow" and send(target, DENY, body) == "deny"
+    assert send(target, Policy(), body) == ""
+    inline: dict = {"batch": {config: {"requests": {"requests": [{"request": {"contents": []}}]}}}}
+    assert send(target, ALLOW, inline) == "" and send(target, DENY, inline) == ""
+
+
+def test_the_lines_of_a_batch_as_azure_writes_them():
+    lines = [line("good", "/chat/completions"), line("good", "/v1/embeddings")]
+    for target in ("/azure/openai/files?api-version=2024-10-21", "/azure/openai/v1/files"):
+        found = find_route("azure")
+        for model, said in (("good", ""), ("bad", "deny")):
+            text = [*lines, line(model, "/chat/completions")]
+            assert send(target, DENY, upload(text), headers=[FORM]) == said
+        assert found("/chat/completions", "POST").endpoint.name == "v1.chat"
 
 
 def test_a_batch_whose_model_stands_with_the_job():

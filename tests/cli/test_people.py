@@ -28,6 +28,7 @@ users:
     limits: [{requests: 60, per: minute}, {tokens: 1500000, per: day, models: ["gpt-5*"]}]
     budgets: [{spend: 5, per: total}, {spend: 1, per: day, each: [model], hard: false}]
     body_bytes: 2048
+    share: [Bob, carol]
   Bob: {team: research}
   "*": {allow: [{methods: [GET]}], budgets: [{spend: 1, per: total}]}
 """
@@ -82,6 +83,7 @@ def test_what_holds_for_a_user_and_what_is_left(team):
     assert alice["allow"] == [{"providers": ["openai", "anthropic"]}]
     assert alice["deny"] == [{"providers": ["openai"], "paths": ["files"]}]
     assert alice["body_bytes"] == 2048
+    assert alice["share"] == ["bob", "carol"]
     assert [(each["per"], each["used"], each["left"]) for each in alice["limits"]] == [
         ("minute", 2, 58),
         ("day", 900, 1499100),
@@ -115,11 +117,12 @@ def test_the_list_in_short(team):
 
 def test_one_user_at_length(team):
     lines = team.here("users", "alice").out.splitlines()
-    assert lines[:4] == [
+    assert lines[:5] == [
         "alice",
         "  team     research",
         "  may      openai,anthropic; not openai/files",
         "  bodies   up to 2048 bytes",
+        "  shares   what they made, with bob, carol",
     ]
     assert any(line.startswith("EUR 5.00 in all") and "0.50" in line for line in lines)
     assert any(line.startswith("alice-laptop  ") and "2h ago" in line for line in lines)

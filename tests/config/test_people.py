@@ -130,7 +130,8 @@ def test_an_empty_whitelist_beside_the_teams_is_warned_of(load):
     [
         ("users:\n  alice:\n    team: reserch", 3, ["no team", "Did you mean `research`?"]),
         ("users:\n  alice:\n    team:", 3, ["Name a team"]),
-        ("users:\n  alice:\n    share: true", 3, ["unknown setting `share`"]),
+        ("users:\n  alice:\n    share: true", 3, ["a list is expected"]),
+        ("users:\n  alice:\n    share: [bob, ' x']", 3, ["no user has such a name"]),
         ("teams:\n  b:", 2, ["`b: {}`"]),
         ("teams:\n  b:\n    team: x", 3, ["unknown setting `team`"]),
         ("teams:\n  ' b': {}", 2, ["visible characters"]),

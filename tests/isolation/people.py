@@ -65,7 +65,8 @@ def _bytes(value: object) -> bytes:
 
 
 def make_people(folder: Path, *names: str, limits: dict | None = None, **config: Any) -> People:
-    """alice, and users of these names. carol and dave share by their team, erin and frank not."""
+    """alice, and users of these names. carol and dave share by their team, erin and frank not;
+    grace shows what she makes to frank, heidi to everybody."""
     bench = make_bench(
         folder,
         limits,
@@ -76,6 +77,8 @@ def make_people(folder: Path, *names: str, limits: dict | None = None, **config:
             "dave": {"team": "red"},
             "erin": {"team": "blue"},
             "frank": {"team": "blue"},
+            "Grace": {"share": ["Frank"]},
+            "heidi": {"share": ["*"]},
         },
         **config,
     )

@@ -70,6 +70,26 @@ def test_a_team_that_shares_sees_what_is_its_members(people):
     assert not people.may("dave", f"GET /openai/v1/files/{THEIRS}")
 
 
+def test_a_user_may_share_with_others(tmp_path):
+    with make_people(tmp_path, "erin", "frank", "grace", "heidi").bench as bench:
+        people = People(bench, {"alice": bench.key})
+        for name in ("erin", "frank", "grace", "heidi"):
+            minted = mint()
+            bench.store.add_key(f"{name}-again", name, minted)
+            people.keys[name] = minted.text
+        upload(people, "grace", FILE)
+        assert people.may("frank", f"GET /openai/v1/files/{FILE}")
+        assert not people.may("erin", f"GET /openai/v1/files/{FILE}")
+        upload(people, "frank", NOBODYS)
+        assert not people.may("grace", f"GET /openai/v1/files/{NOBODYS}"), "one way alone"
+        upload(people, "heidi", THEIRS)
+        assert people.may("alice", f"GET /openai/v1/files/{THEIRS}")
+        page = {"data": [{"id": THEIRS}, {"id": FILE}, {"id": NOBODYS}]}
+        shown = people.shown("frank", "GET /openai/v1/files", page)["data"]
+        assert [one["id"] for one in shown] == [THEIRS, FILE, NOBODYS]
+        assert people.shown("erin", "GET /openai/v1/files", page)["data"] == [{"id": THEIRS}]
+
+
 def test_all_keys_of_a_user_see_the_users_own(people):
     upload(people, "alice", FILE)
     minted = mint()

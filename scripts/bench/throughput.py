@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--only", nargs="*", default=[], help="ways, by the beginning of a name")
+    parser.add_argument("--keep", choices=["yes", "no"], default="yes", help="the JSON")
     wanted = parser.parse_args()
     makers = {
         name: make
@@ -126,7 +127,8 @@ def main() -> None:
                 },
             }
         kept["left_out"] = lacking
-    figures.keep("throughput", kept)
+    if wanted.keep == "yes":
+        figures.keep("throughput", kept)
 
 
 if __name__ == "__main__":

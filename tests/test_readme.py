@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping

@@ -19,8 +19,8 @@ from scripts.bench.figures import CACHE  # noqa: E402
 
 #: From PyPI, at the versions that were measured.
 PYTHON = {
-    # with a FastAPI that it can be imported with
-    "litellm": ("litellm[proxy]==1.95.0", "fastapi<0.130", "starlette<0.51"),
+    # the newest whose dependencies are all there
+    "litellm": ("litellm[proxy]==1.88.0",),
     "ferro": ("ferrogw==1.5.10",),
     "llamakey": ("llamakey==0.1.4",),
 }

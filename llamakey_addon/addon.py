@@ -189,6 +189,8 @@ class LlamaKey:
         if "onboarding" in known and not opts.has_changed("onboarding"):
             wanted["onboarding"] = False
         opts.update(**wanted)
+        if settings.door.open:
+            logger.warning("LlamaKey: door: the second door is opened by lmk serve alone")
         if settings.tls is not None:
             if settings.tls.own and (
                 warning := certificates.refresh(certificates.place_in(settings.data_folder))

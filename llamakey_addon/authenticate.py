@@ -6,6 +6,8 @@ for conflicts: a request with two different local keys could be booked to either
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import re
 import shlex
@@ -15,12 +17,19 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import assert_never
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from llamakey_addon import forwarded, handshake, keyfile, keys, signature
 from llamakey_addon.catalogue.models import Slot
 from llamakey_addon.config import Settings
-from llamakey_addon.errors import ConfigError, Forbidden, NotReady, Unauthenticated
+from llamakey_addon.errors import (
+    BadRequest,
+    ConfigError,
+    Forbidden,
+    NotReady,
+    ProxyKeyWanted,
+    Unauthenticated,
+)
 from llamakey_addon.journey import Ask, Provider, User, Visit
 from llamakey_addon.keys import Parsed
 from llamakey_addon.store import KeyRow, Store, StoreError
@@ -90,6 +99,42 @@ def anyone(ask: Ask, store: Store, settings: Settings) -> User:
     return _user(row, settings)
 
 
+def at_the_door(ask: Ask, store: Store) -> KeyRow | None:
+    """The local key that a CONNECT shows as proxy credentials, user or password; None where there
+    are none.
+
+    Raises ProxyKeyWanted, BadRequest, and NotReady when the store fails.
+    """
+    values = [value for name, value in ask.headers if name.lower() == b"proxy-authorization"]
+    if not values:
+        return None
+    if len(values) > 1:
+        raise BadRequest("Proxy-Authorization came more than once.")
+    scheme, _, rest = values[0].decode("latin-1").strip().partition(" ")
+    words = [rest.strip()]
+    if scheme.lower() == "basic":
+        try:
+            words = base64.b64decode(rest.strip(), validate=True).decode().split(":", 1)
+        except (binascii.Error, ValueError):
+            words = []
+    shown = {key for word in words if (key := keys.parse(unquote(word))) is not None}
+    if len(shown) != 1:
+        raise ProxyKeyWanted(
+            "The proxy credentials hold two different LlamaKey keys. Keep one of them."
+            if shown
+            else "The proxy credentials hold no whole LlamaKey key. Put yours into the proxy's "
+            "URL: http://key:<your key>@HOST:PORT, as `lmk run` does."
+        )
+    try:
+        row = _verified(shown.pop(), store, None)
+        _check_place(row, ask)
+    except StoreError as error:
+        raise _no_lookup(error) from error
+    except Unauthenticated as denied:
+        raise ProxyKeyWanted(denied.message, detail=denied.detail) from None
+    return row
+
+
 def still(visit: Visit, store: Store) -> None:
     """Raise Unauthenticated when the key has ceased to be valid since: while the body came, while
     a hook was held, while the answer streams."""
@@ -122,9 +167,45 @@ def _key(
     if ask.as_key:
         # From where it came was judged when it was first sent.
         return _named(ask.as_key, store, provider)
-    row = _shown_by(ask, provider, store, settings, tokens)
+    passage = ask.passage
+    if passage is not None and passage.key_id:
+        row = _named(passage.key_id, store, provider)
+        _check_same(row, ask, provider, settings, tokens)
+    else:
+        row = _shown_by(ask, provider, store, settings, tokens)
     _check_place(row, ask)
     return row
+
+
+def _check_same(
+    row: KeyRow, ask: Ask, provider: Provider, settings: Settings, tokens: Tokens | None
+) -> None:
+    """Raise where a request shows another local key than its tunnel. A placeholder is nothing, and
+    a real key goes no further."""
+    others = set()
+    for text in {match for each in _marked(ask, settings) for match in _CANDIDATE.findall(each)}:
+        if tokens is not None and looks_issued(text):
+            token = tokens.read(text, provider.id)
+            same = token is not None and token.key_id == row.id
+        else:
+            key = keys.parse(text)
+            same = key is not None and hmac.compare_digest(key.digest, row.digest)
+        if not same:
+            others.add(keys.mask_local(text))
+    if tokens is not None and _takes_signed_tokens(provider):
+        for text in filter(keyfile.looks_signed, _in_slots(ask, provider.entry.credential.accept)):
+            try:
+                signed = keyfile.read(text, tokens, time.time())
+            except Unauthenticated:
+                continue  # nothing of ours
+            if signed.key_id != row.id:
+                others.add(f"a key file of {signed.key_id}")
+    if others:
+        raise Unauthenticated(
+            "Two different LlamaKey keys came: one with the tunnel (the proxy's URL), another "
+            "with this request. Use one of them.",
+            detail=f"tunnel of {row.id}, request with {', '.join(sorted(others))}",
+        )
 
 
 def _check_place(row: KeyRow, ask: Ask) -> None:

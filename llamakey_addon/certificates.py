@@ -11,6 +11,13 @@
 The authority can vouch for the proxy's own names and no others (name constraints, critical), so
 that whoever steals its key can pretend to be this proxy alone. On a client's machine the folder may
 hold ca.pem and bundle.pem alone. Every file is written beside and renamed.
+
+The second door has an authority apart, in `<data folder>/door/`, for the providers' hosts and
+no others: who needs TLS alone need not trust anybody who could pretend to be a provider.
+
+    ca.pem, ca-key.pem    as above
+    ours.pem              both authorities: for clients that add to the roots they have
+    bundle.pem            the system's roots and ours.pem
 """
 
 from __future__ import annotations
@@ -39,6 +46,8 @@ _CA_DAYS: Final = 3650
 _DAYS: Final = 397
 """Of a server's certificate: what the strictest clients take."""
 _RENEW_DAYS: Final = 30
+_LEAF_DAYS: Final = 30
+"""Of a certificate of the second door's, which is made anew for each process."""
 _CA_RENEW_DAYS: Final = _DAYS + _RENEW_DAYS
 """The authority outlives what it vouches for."""
 _SYSTEM_ROOTS: Final = (
@@ -80,6 +89,10 @@ class Place:
         return self.folder / "bundle.pem"
 
     @property
+    def ours(self) -> Path:
+        return self.folder / "ours.pem"
+
+    @property
     def serves(self) -> bool:
         """Whether a proxy can speak TLS with what is here."""
         return self.cert.is_file() and self.key.is_file()
@@ -92,6 +105,11 @@ class Place:
 
 def place_in(data_folder: Path) -> Place:
     return Place(data_folder / "tls")
+
+
+def door_in(data_folder: Path) -> Place:
+    """Of the second door."""
+    return Place(data_folder / "door")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +199,16 @@ def trust(place: Place, ca: Path) -> Facts:
 
     Raises CertificateRefused.
     """
+    cert = _foreign(place, ca)
+    with _told(place.folder):
+        place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(place.ca, _cert_bytes(cert), mode=0o644)
+        write_bundle(place)
+    return Facts(_permitted(cert), cert.not_valid_after_utc, cert.issuer.rfc4514_string())
+
+
+def _foreign(place: Place, ca: Path) -> x509.Certificate:
+    """Another machine's authority, where it is one and this machine has none."""
     from cryptography import x509
 
     if place.ca_key.exists():
@@ -200,11 +228,85 @@ def trust(place: Place, ca: Path) -> Facts:
                 f"{ca} is no authority's certificate. Take ca.pem as `lmk tls` names it on the "
                 "proxy's machine."
             )
+    return cert
+
+
+def ensure_door(
+    place: Place, front: Place, hosts: Iterable[str], now: datetime | None = None
+) -> tuple[str, ...]:
+    """Make the second door's authority where there is none that vouches for all these hosts, and
+    clients' bundles anew.
+
+    Arguments:
+        front: of the proxy's own certificate, whose authority clients trust as well.
+
+    Returns the hosts for which the one before did not vouch; all where it was near its end; none
+    where it stays. Raises CertificateRefused.
+    """
+    now = now or datetime.now(UTC)
+    wanted = tuple(dict.fromkeys(hosts))
+    with _told(place.folder):
+        place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _authority(place, wanted, now) is not None:
+            _write_door_bundle(place, front)
+            return ()
+        before = _permitted(_read_cert(place.ca)) if place.ca.is_file() else ()
+        authority = _new_authority(wanted, now)
+        _write(place.ca_key, _key_bytes(authority.key))
+        _write(place.ca, _cert_bytes(authority.cert))
+        _write_door_bundle(place, front)
+    return tuple(host for host in wanted if host not in before) or wanted
+
+
+def not_vouched_for(place: Place, hosts: Iterable[str]) -> list[str]:
+    """Of these hosts those for which an authority does not vouch. Raises CertificateRefused."""
+    with _told(place.folder):
+        permitted = _permitted(_read_cert(place.ca))
+    return [host for host in hosts if host not in permitted]
+
+
+@contextlib.contextmanager
+def leaf(place: Place, host: str, now: datetime | None = None) -> Iterator[str]:
+    """Path of a PEM file, 0600, with a new certificate for a host, its chain and its key; it is
+    gone when this ends.
+
+    Raises CertificateRefused: also where the authority does not vouch for this host.
+    """
+    now = now or datetime.now(UTC)
+    with _told(place.folder):
+        cert, key = _read_cert(place.ca), _read_key(place.ca_key)
+        if host not in _permitted(cert):
+            raise CertificateRefused(f"{place.ca} does not vouch for {host}")
+        made, own_key = _issue(_Authority(cert, key), (host,), now, days=_LEAF_DAYS)
+        descriptor, name = tempfile.mkstemp(prefix=".leaf.", dir=place.folder)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(_key_bytes(own_key) + _cert_bytes(made) + _cert_bytes(cert))
+            yield name
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def trust_door(place: Place, front: Place, ca: Path) -> Facts:
+    """On a client's machine: trust the second door's authority in `ca`, another machine's.
+
+    Raises CertificateRefused.
+    """
+    cert = _foreign(place, ca)
     with _told(place.folder):
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(place.ca, _cert_bytes(cert), mode=0o644)
-        write_bundle(place)
+        _write_door_bundle(place, front)
     return Facts(_permitted(cert), cert.not_valid_after_utc, cert.issuer.rfc4514_string())
+
+
+def _write_door_bundle(place: Place, front: Place) -> None:
+    ours = place.ca.read_bytes()
+    if front.ca.is_file():
+        ours += front.ca.read_bytes()
+    _write(place.ours, ours, mode=0o644)
+    roots = system_roots(place.bundle, front.bundle)
+    _write(place.bundle, roots.rstrip() + b"\n\n# LlamaKey's own\n" + ours, mode=0o644)
 
 
 def facts(cert: Path) -> Facts:
@@ -223,11 +325,11 @@ def write_bundle(place: Place) -> None:
     _write(place.bundle, roots.rstrip() + b"\n\n# LlamaKey's own\n" + ours, mode=0o644)
 
 
-def system_roots(but: Path | None = None) -> bytes:
-    """PEM of what this system trusts, or what SSL_CERT_FILE says; never the file `but`."""
+def system_roots(*but: Path) -> bytes:
+    """PEM of what this system trusts, or what SSL_CERT_FILE says; never the files `but`."""
     named = ssl.get_default_verify_paths().cafile
     for path in (named, *_SYSTEM_ROOTS):
-        if path and Path(path).is_file() and (but is None or not _same(Path(path), but)):
+        if path and Path(path).is_file() and not any(_same(Path(path), file) for file in but):
             return Path(path).read_bytes()
     context = ssl.create_default_context()  # Windows and macOS keep theirs elsewhere
     found = context.get_ca_certs(binary_form=True)
@@ -249,12 +351,9 @@ class _Authority:
 
 def _authority(place: Place, names: tuple[str, ...], now: datetime) -> _Authority | None:
     """The authority that is here, where it can vouch for these names for long enough."""
-    from cryptography import x509
-
     if not (place.ca.is_file() and place.ca_key.is_file()):
         return None
-    cert = x509.load_pem_x509_certificate(place.ca.read_bytes())
-    key = _read_key(place.ca_key)
+    cert, key = _read_cert(place.ca), _read_key(place.ca_key)
     if (
         cert.not_valid_after_utc - now < timedelta(days=_CA_RENEW_DAYS)
         or cert.public_key() != key.public_key()
@@ -277,7 +376,8 @@ def _new_authority(names: tuple[str, ...], now: datetime) -> _Authority:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(
-            x509.NameConstraints([_constraint(name) for name in names], None), critical=True
+            x509.NameConstraints([_constraint(name) for name in names], _no_address(names)),
+            critical=True,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
@@ -309,7 +409,7 @@ def _server(
 
 
 def _issue(
-    authority: _Authority, names: tuple[str, ...], now: datetime
+    authority: _Authority, names: tuple[str, ...], now: datetime, *, days: int = _DAYS
 ) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -318,7 +418,7 @@ def _issue(
 
     key = ec.generate_private_key(ec.SECP256R1())
     cert = (
-        _builder(_title("LlamaKey"), authority.cert.subject, key, now, _DAYS)
+        _builder(_title("LlamaKey"), authority.cert.subject, key, now, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -400,6 +500,15 @@ def _constraint(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def _no_address(names: Iterable[str]) -> list[x509.GeneralName] | None:
+    """What is excluded: constraints on names alone would leave every address free."""
+    from cryptography import x509
+
+    if any(isinstance(_constraint(name), x509.IPAddress) for name in names):
+        return None
+    return [x509.IPAddress(ipaddress.ip_network(text)) for text in ("0.0.0.0/0", "::/0")]
+
+
 def _names(cert: x509.Certificate) -> tuple[str, ...]:
     from cryptography import x509
 
@@ -442,6 +551,12 @@ def _key_bytes(key: EllipticCurvePrivateKey) -> bytes:
     )
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _read_cert(path: Path) -> x509.Certificate:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(path.read_bytes())
 
 
 def _read_key(path: Path) -> EllipticCurvePrivateKey:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,7 @@ class Changes:
         self._check_tls = check_tls
         self._reloading = asyncio.Lock()
         self._written_listen = _written_listen(settings.path)
+        self._written_door = _written_door(settings.path)
         self._looks = 0
         self._known = self._seen = self._prints()
 
@@ -87,7 +89,16 @@ class Changes:
         """The settings anew, every reference read again. Raises ConfigError."""
         current = self.settings
         path = current.path or self._path
-        new = Settings.load(path, os.environ, listen=str(current.listen))
+        door = current.door
+        new = Settings.load(
+            path,
+            os.environ,
+            listen=str(current.listen),
+            door=door.open,
+            door_listen=str(door.listen),
+        )
+        if new.door.open != door.open:
+            new = replace(new, door=replace(new.door, open=door.open))
         if new.tls is not None:
             self._check_tls(new.tls)
         return new
@@ -137,6 +148,9 @@ class Changes:
         if (written := _written_listen(new.path)) != self._written_listen:
             self._written_listen = written
             fixed.append("listen")
+        if (door := _written_door(new.path)) != self._written_door:
+            self._written_door = door
+            fixed.append("door")
         journal.note(f"{why}: {_difference(current, new)}")
         if fixed:
             journal.note(f"{', '.join(fixed)}: changed, and taken at the next start")
@@ -164,6 +178,15 @@ def _written_listen(path: Path | None) -> object:
         return yamlfile.read(path, str(path)).data.get("listen") if path else None
     except ConfigError:
         return None  # told of by the load
+
+
+def _written_door(path: Path | None) -> object:
+    """What of `door` is taken at a start alone."""
+    try:
+        door = yamlfile.read(path, str(path)).data.get("door") if path else None
+    except ConfigError:
+        return None
+    return (door.get("open"), door.get("listen")) if isinstance(door, dict) else None
 
 
 def _difference(old: Settings, new: Settings) -> str:

@@ -21,6 +21,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llamakey_addon.config.addresses import is_public
+from llamakey_addon.errors import Forbidden
+
 type Address = tuple[int, Any]
 """Family, and address as its sockets take it."""
 
@@ -113,9 +116,31 @@ def _of(found: Iterable[tuple[Any, ...]]) -> list[Address]:
     return addresses
 
 
-async def open_socket(names: Names, host: str, port: int) -> socket.socket:
-    """A connected socket. Raises OSError where none of the host's addresses can be reached."""
+async def check_public(names: Names, host: str, port: int) -> list[Address]:
+    """Where `host` is.
+
+    Raises OSError, and Forbidden where any of its addresses is not of the public internet.
+    """
     addresses = await names.addresses(host, port)
+    if not all(is_public(place[0]) for _, place in addresses):
+        raise Forbidden(
+            f"{host} is in a private network, or this machine itself. The proxy's owner can let it "
+            "through by its whole name in door.tunnel.",
+            setting="door.tunnel",
+        )
+    return addresses
+
+
+async def open_socket(names: Names, host: str, port: int, *, public: bool = False) -> socket.socket:
+    """A connected socket.
+
+    Arguments:
+        public: the host's addresses are to be of the public internet.
+
+    Raises OSError where none of the host's addresses can be reached, and Forbidden.
+    """
+    look = check_public if public else Names.addresses
+    addresses = await look(names, host, port)
     try:
         sock, address = await connect(addresses)
     except OSError:

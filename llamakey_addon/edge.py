@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from llamakey_addon.errors import NotCarried
 from llamakey_addon.journey import Ask, Recipe, Upstream
 from llamakey_addon.neighbours import is_own_user
 from llamakey_addon.rim import Look
@@ -51,6 +52,9 @@ class RoadEdge:
 
     def make_credential(self, recipe: Recipe) -> None:
         self._house.vault.want(recipe, self.road.credited, self.road.uncredited)
+
+    def secure(self, host: str, before: bytes) -> None:
+        raise NotCarried("There is no second door here. The proxy's owner opens it by `lmk serve`.")
 
     def now(self) -> float:
         return time.monotonic()

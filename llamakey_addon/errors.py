@@ -12,8 +12,10 @@
         ├── Absent            404  what somebody else made under the account
         ├── MethodRefused     405  a method that no API uses (TRACE, CONNECT)
         ├── HeadTimeout       408  head or body did not come in time
+        ├── ProxyKeyWanted    407  the second door was shown no local key, or none that is valid
         ├── BodyTooLarge      413
         ├── TargetTooLong     414
+        ├── Misdirected       421  a tunnel leads to another host than its request is for
         ├── HeadTooLarge      431
         ├── TooMany           429  passing: try again
         ├── Broken            500  a stage of ours failed; the log has the details
@@ -156,6 +158,22 @@ class BodyTooLarge(Denied):
 class TargetTooLong(Denied):
     status = 414
     code = "target_too_long"
+
+
+class ProxyKeyWanted(Denied):
+    """A CONNECT without a valid local key in its proxy credentials."""
+
+    status = 407
+    code = "proxy_key_wanted"
+
+    @property
+    def headers(self) -> Iterable[tuple[str, str]]:
+        return (("Proxy-Authenticate", 'Basic realm="LlamaKey"'),)
+
+
+class Misdirected(Denied):
+    status = 421
+    code = "misdirected_request"
 
 
 class HeadTooLarge(Denied):

@@ -9,7 +9,7 @@ from llamakey_addon import framing, http1
 from llamakey_addon.cutting import Seam
 from llamakey_addon.errors import Denied
 from llamakey_addon.filters import Chain
-from llamakey_addon.journey import Ask, Errand, Grant, Headers, Seal, Visit
+from llamakey_addon.journey import Ask, Detour, Errand, Grant, Headers, Seal, Visit
 from llamakey_addon.mask import Mask, NoMask
 from llamakey_addon.meter import Meter
 from llamakey_addon.meter.sockets import SocketMeter
@@ -49,6 +49,7 @@ class Exchange:
         "close_after",
         "content",
         "cutting",
+        "detour",
         "down",
         "ends_with_connection",
         "errand",
@@ -87,6 +88,8 @@ class Exchange:
         self.grant: Grant | None = None
         self.seal: Seal | None = None
         self.errand: Errand | None = None
+        self.detour: Detour | None = None
+        """Of a CONNECT to a host that is no provider's."""
         self.look: Look | None = None
         self.link: Link | None = None
         self.body = framing.Body(head.length)

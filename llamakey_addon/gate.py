@@ -23,6 +23,7 @@ from llamakey_addon import (
     authorize,
     catalogue,
     denial,
+    doorway,
     filters,
     handshake,
     http1,
@@ -46,6 +47,8 @@ from llamakey_addon.errors import (
     NoLedger,
     NotCarried,
     NotReady,
+    ProxyKeyWanted,
+    UnknownRoute,
 )
 from llamakey_addon.filters import MakeFilter
 from llamakey_addon.forwarded import client_address
@@ -55,9 +58,11 @@ from llamakey_addon.journey import (
     Ask,
     Body,
     Counts,
+    Detour,
     Errand,
     Grant,
     Headers,
+    Passage,
     Provider,
     Receipt,
     Route,
@@ -103,9 +108,49 @@ class Gate:
             self.vault.keep(p.recipe for p in settings.providers.values() if p.recipe is not None)
         self.book.reload(settings)
         self._admission = self.book.admission
+        self._hosts = doorway.Hosts(settings)
         self._strip = settings.strip_headers | {admit.normal(settings.metering.tag_header.encode())}
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
+
+    # ── the second door ───────────────────────────────────────────────────────────────────────
+
+    def connect(self, ask: Ask) -> Passage | Detour:
+        """Where does this CONNECT lead, and who sends it?
+
+        Raises Denied. No name has been looked up by then, and nothing sent.
+        """
+        if self.shut:
+            raise NotReady(f"The proxy is not in service: {self.shut}.")
+        if self.draining:
+            raise Draining
+        host, port = doorway.read(ask)
+        row = authenticate.at_the_door(ask, self._store)
+        way = self._hosts.find(host, port)
+        if row is not None:
+            self._store.used(row.id, ask.time_s)
+        if isinstance(way, Passage):
+            return way if row is None else replace(way, key_id=row.id)
+        if row is None:
+            raise ProxyKeyWanted(
+                f"{host} is let through for holders of a local key alone. Put yours into the "
+                "proxy's URL: http://key:<your key>@HOST:PORT, as `lmk run` does."
+            )
+        self.book.note(f"{ask.id}: {row.user} goes through to {host}:{port}")
+        return Detour(way, row.id)
+
+    def foreign_word(self, passage: Passage) -> str:
+        """What a client is told that speaks HTTP/2 alone: the way that works."""
+        entry = self.settings.providers[passage.prefix].entry
+        said = [client.why for client in entry.clients if client.door == "none"]
+        return (
+            said[0]
+            if said
+            else (
+                f"gRPC and HTTP/2 are not carried here. Use an SDK of {entry.name}'s that speaks "
+                "HTTP/1.1 (where there is a choice of transports: REST)."
+            )
+        )
 
     # ── the story ─────────────────────────────────────────────────────────────────────────────
 
@@ -122,6 +167,9 @@ class Gate:
         if self.draining:
             raise Draining
         settings = self.settings
+        passage = ask.passage
+        if passage is not None:
+            doorway.check(ask)
         if signin.is_metadata(ask):
             return signin.metadata(ask, settings.providers)
         if ask.target.partition("?")[0] == ME_PATH:
@@ -129,13 +177,21 @@ class Gate:
         known = ask.known
         way: Route | None = None if known is None else known.recall("route", settings)
         if way is None:
-            way = route.find(ask.target, ask.method, settings.providers, settings.query_keys)
+            way = route.find(
+                ask.target,
+                ask.method,
+                settings.providers,
+                settings.query_keys,
+                aliases=passage is None,
+            )
             if known is not None:
                 known.keep("route", settings, way)
-        if self._is_courtesy(ask, way):
+        if passage is None and self._is_courtesy(ask, way):
             return Answer(200, "OK", (), b"")
         if (errand := signin.find(way, ask)) is not None:
             return errand
+        if passage is not None and passage.sign_in:
+            raise UnknownRoute(f"Of {passage.host} nothing is served here but calls for a token.")
         user = authenticate.who(ask, way.provider, self._store, settings, self._tokens)
         self._store.used(user.key_id, ask.time_s)
         endpoint = way.endpoint
@@ -219,7 +275,9 @@ class Gate:
             *isolation.answer_filters(visit, body, whose, limit_bytes=limit),
         )
         provider = visit.route.provider
-        upstream = visit.route.region or provider.upstream
+        passage = visit.ask.passage
+        region = visit.route.region if passage is None else passage.upstream or visit.route.region
+        upstream = region or provider.upstream
         if upstream is None:
             raise NotReady(f"{provider.entry.name} has no upstream on this proxy.")
         headers = http1.upstream_headers(
@@ -460,7 +518,8 @@ class Gate:
     def _claim(self, ask: Ask, provider: Provider) -> signature.Claim | None:
         """The client's signature, where it signs; what the head alone can prove is proved."""
         slots = provider.entry.credential.accept
-        if ask.as_key or not any(slot.proof == "sigv4" for slot in slots):
+        proved = ask.as_key or (ask.passage is not None and ask.passage.key_id)
+        if proved or not any(slot.proof == "sigv4" for slot in slots):
             return None
         if not signature.is_signed(ask):
             return None

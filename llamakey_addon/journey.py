@@ -56,6 +56,41 @@ class KnownHeaders(tuple[tuple[bytes, bytes], ...]):
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A tunnel through the second door to a provider's host, which chose the provider."""
+
+    host: str
+    """As CONNECT named it, in lower case."""
+    port: int
+    prefix: str
+    """The provider's."""
+    upstream: Upstream | None = None
+    """Where requests go if the host is that of a region; None: as anywhere."""
+    sign_in: bool = False
+    """The host is a server of tokens, and serves nothing else."""
+    key_id: str = ""
+    """Of the local key that the proxy credentials showed; "" for none: each request shows its
+    own."""
+    sni: str = ""
+    """The name that the client's TLS asked for."""
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == 443 else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """A tunnel through the second door to a host that is no provider's; nothing in it is looked
+    at."""
+
+    upstream: Upstream
+    key_id: str
+    """Of the local key that the proxy credentials showed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """The head of a request, parsed and not yet judged."""
 
@@ -76,6 +111,14 @@ class Ask:
 
     websocket: bool = False
     """It asks for a WebSocket; whether rightly so is judged later."""
+    passage: Passage | None = None
+    """The tunnel that it came by; `target` then begins with the provider's prefix all the same."""
+
+    @property
+    def sent_target(self) -> str:
+        """The target as the client wrote it."""
+        passage = self.passage
+        return self.target if passage is None else self.target.removeprefix(f"/{passage.prefix}")
 
     @property
     def known(self) -> KnownHead | None:
@@ -93,13 +136,15 @@ class Upstream:
     """Where a provider's connections go. Two equal values may share a connection."""
 
     scheme: str
-    """`https`, or `http` where the config allows it."""
+    """`https`, or `http` where the config allows it; `tcp` for a client's own tunnel."""
     host: str
     port: int
     ca: str = ""
     """Path of a PEM file with further trusted roots, or ""."""
     owner: str = ""
     """Id of the provider whose credential its connections carry: no other's requests use them."""
+    public: bool = False
+    """Connect to addresses of the public internet alone, whatever the name stands for."""
 
     @property
     def tls(self) -> bool:

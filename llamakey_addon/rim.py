@@ -78,6 +78,13 @@ class Rim(Protocol):
     def close_client(self, *, reset: bool = False) -> None:
         """Close once what was written has left; `reset` tells the client that it is not whole."""
 
+    def secure(self, host: str, before: bytes) -> None:
+        """For the second door: write `before`, speak TLS as this host from then on, then call
+        `Road.secured`. What fails on the way ends the connection.
+
+        Raises Denied where nothing can vouch for this host; then nothing was written.
+        """
+
     def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
         """Get a connection, then call `Road.opened` or `Road.unopened`, perhaps at once."""
 

@@ -14,6 +14,12 @@ READ is skipped for bodies that policy does not read, LOOK where nobody looks, M
 credential is a key, STREAM where the body was read. The answer may begin while the upload runs and
 may end before it. SOCKET is for a request that asked for a WebSocket where the endpoint is one,
 once the provider has agreed: from then on the connection carries frames, both ways, until it ends.
+
+By the second door a connection begins with a CONNECT. To a provider's host it leads to SECURE,
+while the rim shakes hands, and from there to HEAD, with a passage that chooses the provider; to a
+host that the owner lets through it leads to OPEN, and then to PIPE, in which bytes pass as they
+are. A client that speaks HTTP/2 alone is told so in its own words: FOREIGN.
+
 Real keys exist in the bytes that `_send` writes and nowhere else; an exception anywhere is a denial
 while no byte of an answer has gone out, and after that the answer is cut and the upstream closed.
 """
@@ -28,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Concatenate, Final
 
-from llamakey_addon import documents, filters, frames, framing, handshake, http1
+from llamakey_addon import documents, filters, frames, framing, handshake, http1, http2
 from llamakey_addon.credentials import MAKING_S
 from llamakey_addon.cutting import Seam, Stream, seam_of
 from llamakey_addon.errors import (
@@ -38,7 +44,9 @@ from llamakey_addon.errors import (
     Denied,
     Forbidden,
     HeadTimeout,
+    MethodRefused,
     NoCredential,
+    NotCarried,
     Spent,
     TooMany,
     Unauthenticated,
@@ -47,14 +55,16 @@ from llamakey_addon.errors import (
 )
 from llamakey_addon.exchange import Exchange, new_id
 from llamakey_addon.filters import chain_for
-from llamakey_addon.gate import ERRAND_BYTES, Gate, too_large
+from llamakey_addon.gate import ERRAND_BYTES, HEALTH_PATH, Gate, too_large
 from llamakey_addon.journey import (
     NO_COUNTS,
     Answer,
     Ask,
     Body,
+    Detour,
     Errand,
     Outgoing,
+    Passage,
     Recipe,
     Seal,
     Usage,
@@ -75,13 +85,19 @@ _STALE_S: Final = 2.0
 _HEADS_A_TURN: Final = 8
 _START_BYTES: Final = 16
 _GOODBYE_S: Final = 10.0
+_QUIET_S: Final = 1.0
 _SPENT: Final = "budget used up"
 _REVOKED: Final = "the key is no longer valid"
+_CONNECTED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_REASON_BYTES: Final = 200
 _NEVER_S: Final = 1e9
 
 
 class _State(enum.Enum):
     HEAD = enum.auto()
+    SECURE = enum.auto()
+    FOREIGN = enum.auto()
+    PIPE = enum.auto()
     READ = enum.auto()
     LOOK = enum.auto()
     MAKE = enum.auto()
@@ -121,12 +137,19 @@ def _guarded[**P](
 
 
 class Road:
-    """The state machine of one client connection."""
+    """The state machine of one client connection.
 
-    def __init__(self, rim: Rim, gate: Gate, peer: str) -> None:
+    Arguments:
+        door: it came by the second door: nothing is served before it has said where to.
+    """
+
+    def __init__(self, rim: Rim, gate: Gate, peer: str, *, door: bool = False) -> None:
         self._rim = rim
         self._gate = gate
         self._peer = peer
+        self._door = door
+        self._passage: Passage | None = None
+        self._refusal: http2.Refusal | None = None
         self._inbox = bytearray()
         self._searched = 0
         self._blank = False
@@ -156,7 +179,7 @@ class Road:
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing begun."""
-        return self._state is _State.HEAD and not self._inbox
+        return self._state in (_State.HEAD, _State.SECURE, _State.FOREIGN) and not self._inbox
 
     @_guarded
     def client_data(self, data: bytes) -> None:
@@ -166,6 +189,10 @@ class Road:
             self._take_body(data)
         elif self._state is _State.SOCKET and not self._inbox:
             self._relay_up(data)
+        elif self._state is _State.PIPE and not self._inbox:
+            self._pipe_up(data)
+        elif self._state is _State.FOREIGN:
+            self._speak_foreign(data)
         else:
             if self.idle and not self._blank:
                 self._expect(self._gate.limits.head_timeout_s)
@@ -191,8 +218,9 @@ class Road:
         if self._state is _State.LOOK:
             return  # `depart` asks again
         if x is None or x.visit is None:
-            if self.idle and self._key_id and not self._gate.is_valid(self._key_id):
-                self._close()
+            waits = self.idle or (x is not None and x.detour is not None)
+            if waits and self._key_id and not self._gate.is_valid(self._key_id):
+                self._leave(_REVOKED)
             return
         try:
             self._gate.still(x.visit)
@@ -227,7 +255,9 @@ class Road:
     @_guarded
     def opened(self, link: Link) -> None:
         x = self._exchange
-        if (
+        if x is not None and x.detour is not None and link.upstream == x.detour.upstream:
+            self._pipe(x, link)
+        elif (
             x is None
             or x.grant is None
             or self._state is not _State.OPEN
@@ -250,6 +280,9 @@ class Road:
         if self._state is _State.SOCKET:
             self._relay_down(data)
             return
+        if self._state is _State.PIPE:
+            self._pipe_down(x, data)
+            return
         self._expect(self._gate.limits.answer_timeout_s)
         if x.answer is None:
             if x.first_byte_s is None:
@@ -268,6 +301,9 @@ class Road:
     def link_closed(self, why: str, *, orderly: bool) -> None:
         x = self._exchange
         if x is None or x.link is None:
+            return
+        if self._state is _State.PIPE:
+            self._leave(why)
             return
         if x.answer is None:
             if (
@@ -381,6 +417,109 @@ class Road:
             self._close()
         elif self._exchange is not None:
             self._exchange.close_after = True
+            if self._state is _State.PIPE:
+                self._expect(_QUIET_S)
+
+    # ── the second door ───────────────────────────────────────────────────────────────────────
+
+    @_guarded
+    def secured(self, sni: str, *, http2_alone: bool = False) -> None:
+        """TLS stands.
+
+        Arguments:
+            sni: the name that the client asked for; "" for none.
+            http2_alone: it speaks HTTP/2 and nothing that is spoken here.
+        """
+        passage = self._passage
+        if self._state is not _State.SECURE or passage is None:
+            return
+        self._passage = replace(passage, sni=sni)
+        self._expect(self._gate.limits.head_timeout_s)
+        if http2_alone:
+            self._state = _State.FOREIGN
+            self._refusal = http2.Refusal(self._refuse_foreign(passage))
+        else:
+            self._state = _State.HEAD
+
+    def _connect(self, ask: Ask, head: http1.RequestHead) -> None:
+        """The first head of a connection by the second door."""
+        x = self._begin(ask, head, None)
+        x.close_after = True
+        try:
+            if ask.method != "CONNECT":
+                raise MethodRefused(
+                    "This port takes CONNECT alone: plain http:// does not go through it. Set it "
+                    "as HTTPS_PROXY, not as HTTP_PROXY or as a base URL."
+                )
+            if self._inbox:
+                raise BadRequest("Something came behind CONNECT before it was answered.")
+            way = self._gate.connect(ask)
+            self._key_id = way.key_id
+            if isinstance(way, Detour):
+                x.detour = way
+                self._state = _State.OPEN
+                self._expect(self._gate.limits.connect_timeout_s + 5)
+                self._rim.open_upstream(way.upstream, fresh=True)
+                return
+            self._peer = ask.peer
+            self._rim.secure(way.host, _CONNECTED)
+        except Denied as denied:
+            self._deny(denied)
+            return
+        self._exchange = None
+        self._passage = way
+        self._state = _State.SECURE
+
+    def _pipe(self, x: Exchange, link: Link) -> None:
+        x.link = link
+        self._link_full = False
+        if self._inbox:
+            raise BadRequest("Something came behind CONNECT before it was answered.")
+        x.begun = True
+        self._state = _State.PIPE
+        self._pipe_on(x)
+        self._rim.to_client(_CONNECTED)
+
+    def _pipe_up(self, data: bytes) -> None:
+        x = self._exchange
+        assert x is not None
+        assert x.link is not None
+        x.up += len(data)
+        self._pipe_on(x)
+        x.link.write(data)
+
+    def _pipe_down(self, x: Exchange, data: bytes) -> None:
+        x.down += len(data)
+        self._pipe_on(x)
+        self._rim.to_client(data)
+
+    def _pipe_on(self, x: Exchange) -> None:
+        """Nobody knows what is in there: a drain ends it when it is quiet."""
+        self._expect(_QUIET_S if x.close_after else self._gate.limits.answer_timeout_s)
+
+    def _refuse_foreign(self, passage: Passage) -> str:
+        """Book what can't be carried; the word for the client."""
+        ask = Ask(
+            id=new_id(),
+            time_s=time.time(),
+            peer=self._peer,
+            method="PRI",
+            target=f"/{passage.prefix}/",
+            headers=(),
+            body_length=0,
+            passage=passage,
+        )
+        denied = NotCarried(self._gate.foreign_word(passage))
+        self._gate.refuse(ask, None, denied, Usage(0, 0, 0, None, 0.0, denied.code))
+        return f"LlamaKey: {denied.message} ({ask.id})"
+
+    def _speak_foreign(self, data: bytes) -> None:
+        assert self._refusal is not None
+        out = self._refusal.feed(data)
+        if out:
+            self._rim.to_client(out)
+        if self._refusal.done:
+            self._close()
 
     # ── request ───────────────────────────────────────────────────────────────────────────────
 
@@ -407,6 +546,10 @@ class Road:
                     data = bytes(self._inbox)
                     self._inbox.clear()
                     self._relay_up(data)
+                elif self._state is _State.PIPE and not self._link_full:
+                    data = bytes(self._inbox)
+                    self._inbox.clear()
+                    self._pipe_up(data)
                 else:
                     return
         finally:
@@ -439,16 +582,26 @@ class Road:
         except Denied as denied:
             self._refuse_head(denied)
             return False
+        passage, target = self._passage, head.target
+        if passage is None:
+            peer = self._gate.peer(self._peer, head.headers)
+        else:
+            peer = self._peer  # what stands in a tunnel is the client's own word
+            target = f"/{passage.prefix}{target}" if target[0] == "/" else target
         ask = Ask(
             id=new_id(),
             time_s=time.time(),
-            peer=self._gate.peer(self._peer, head.headers),
+            peer=peer,
             method=head.method,
-            target=head.target,
+            target=target,
             headers=head.headers,
             body_length=None if head.length == framing.CHUNKED else head.length,
             websocket=head.websocket,
+            passage=passage,
         )
+        if self._door and passage is None and target != HEALTH_PATH:
+            self._connect(ask, head)
+            return False
         x = self._begin(ask, head, self._rim.watch(ask))
         self._arrive(x)
         if self._exchange is not x:
@@ -1051,6 +1204,11 @@ class Road:
         answer = self._gate.refuse(
             x.ask, x.visit, denied, self._usage(x, denied.code), grant=x.grant
         )
+        if self._door and self._passage is None:
+            # the reason is all that most clients show of a proxy's answer to CONNECT
+            word = denied.message.replace("…", "...").encode("ascii", "replace").decode("ascii")
+            answer = replace(answer, reason=word[:_REASON_BYTES])
+            x.detour = None
         x.grant = None
         self._write_answer(x, answer)
 
@@ -1091,7 +1249,7 @@ class Road:
                 )
             else:
                 self._close()
-        elif self._state is _State.LINGER:
+        elif self._state in (_State.LINGER, _State.SECURE, _State.FOREIGN):
             self._close()
         elif self._state is _State.READ or (self._state is _State.STREAM and not self._link_full):
             raise HeadTimeout(
@@ -1204,7 +1362,7 @@ class Road:
 
     def _flow(self) -> None:
         """Read from the client only what there is room for."""
-        if self._state in (_State.STREAM, _State.SOCKET):
+        if self._state in (_State.STREAM, _State.SOCKET, _State.PIPE):
             want = not self._link_full and not self._inbox
         elif self._state in (_State.LOOK, _State.MAKE, _State.OPEN, _State.ANSWER):
             want = len(self._inbox) <= _PIPELINE_BYTES

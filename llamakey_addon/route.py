@@ -49,12 +49,18 @@ _LOCAL_KEY = "sk-lmk-"
 
 
 def find(
-    target: str, method: str, providers: Mapping[str, Provider], query_keys: frozenset[str]
+    target: str,
+    method: str,
+    providers: Mapping[str, Provider],
+    query_keys: frozenset[str],
+    *,
+    aliases: bool = True,
 ) -> Route:
     """The way of a request with this target and method.
 
     `providers` are keyed by prefix; `query_keys` are the lower-case names of query parameters in
-    which some SDK puts its key. The bare prefix (`/anthropic`, `/anthropic/`) has the path `/`.
+    which some SDK puts its key. `aliases`: whether forms of a path that users are known to write
+    become the provider's own. The bare prefix (`/anthropic`, `/anthropic/`) has the path `/`.
 
     Raises `BadRequest` for a target that is malformed or ambiguous, `MethodRefused` for methods
     that no API has, and `UnknownRoute` where no provider has the prefix.
@@ -64,7 +70,8 @@ def find(
     if method in _REFUSED_METHODS:
         raise MethodRefused(
             f"{method} is not served here. Set the SDK's base URL to this proxy "
-            "(`lmk env` prints the lines) rather than HTTPS_PROXY."
+            "(`lmk env` prints the lines) rather than HTTPS_PROXY, which is for its second door "
+            "(`lmk run` sets it where there is one)."
         )
     whole, _, query = _origin_form(target).partition("?")
     plain = _PLAIN_PATH.fullmatch(whole) is not None
@@ -85,7 +92,8 @@ def find(
             "take the slash out of the id."
         )
     guide = _guide(entry)
-    path = guide.rewrite(path)
+    if aliases:
+        path = guide.rewrite(path)
     endpoint, params = guide.match(method, path if plain else _reading(path))
     region = _region(provider, guide, path)
     if query:

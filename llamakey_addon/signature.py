@@ -6,7 +6,8 @@ the store needs nothing but the key's hash: the token proves who asks, like any 
 the signature proves that nothing was changed on the way and that the request is of now. A tool
 that knows no session token may use the local key as access key id, too.
 
-No I/O. What was signed is the request as the client sent it, prefix and all; see
+No I/O. What was signed is the request as the client sent it, prefix and all (by the second door,
+without one); see
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -134,7 +135,7 @@ def verify(claim: Claim, content: bytes | None) -> None:
 
 def sign(claim: Claim, body_sha256: str) -> str:
     """The signature that fits a request."""
-    path, _, query = claim.ask.target.partition("?")
+    path, _, query = claim.ask.sent_target.partition("?")
     fields = b"".join(
         b"%b:%b\n" % (name, b",".join(_SPACES.sub(b" ", v.strip()) for v in values))
         for name in claim.signed

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from llamakey_addon import authenticate, keyfile
+from llamakey_addon import authenticate, keyfile, keys
 from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.errors import BadRequest, Denied, Forbidden, NotReady, Unauthenticated
 from llamakey_addon.journey import Answer, Ask, Errand, Headers, Provider, Route
@@ -88,7 +88,11 @@ def _granted(errand: Errand, content: bytes, store: Store, tokens: Tokens) -> di
     shown = form.get(field, "")
     if not shown:
         raise BadRequest(f"The form has no {field}.")
-    if grant == "jwt-bearer":
+    passage = errand.ask.passage
+    tunnel = "" if passage is None else passage.key_id
+    if tunnel and not _is_ours(shown, tokens, now_s):
+        key_id = authenticate.by_id(tunnel, provider, store).id  # the tunnel has shown its key
+    elif grant == "jwt-bearer":
         signed = keyfile.read(shown, tokens, now_s)
         if not signed.is_grant:
             raise Unauthenticated(
@@ -98,10 +102,26 @@ def _granted(errand: Errand, content: bytes, store: Store, tokens: Tokens) -> di
         key_id = authenticate.by_id(signed.key_id, provider, store).id
     else:
         key_id = authenticate.by_text(shown, provider, store).id
+    if tunnel and key_id != tunnel:
+        raise Unauthenticated(
+            "Two different LlamaKey keys came: one with the tunnel (the proxy's URL), another "
+            "with this call for a token. Use one of them."
+        )
     reply = _token(provider, key_id, tokens, now_s)
     if grant == "token-exchange":
         reply["issued_token_type"] = _ACCESS_TOKEN
     return reply
+
+
+def _is_ours(shown: str, tokens: Tokens, now_s: float) -> bool:
+    """Whether what a call shows says whose it is, or is a placeholder, or real."""
+    if keyfile.looks_signed(shown):
+        try:
+            keyfile.read(shown, tokens, now_s)
+        except Unauthenticated:
+            return False
+        return True
+    return keys.looks_local(shown)
 
 
 def _token(provider: Provider, key_id: str, tokens: Tokens, now_s: float) -> dict[str, object]:

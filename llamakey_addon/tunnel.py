@@ -21,11 +21,11 @@ def proxy_for(upstream: Upstream, configured: str | None) -> str | None:
         configured: `upstream_proxy`; None reads HTTPS_PROXY and NO_PROXY, "" means none.
     """
     # A plain connection would show it the real key, and this machine is not behind it.
-    if not upstream.tls or _is_this_machine(upstream.host):
+    if upstream.scheme == "http" or _is_this_machine(upstream.host):
         return None
     if configured is not None:
         return configured or None
-    found = urllib.request.getproxies().get(upstream.scheme)
+    found = urllib.request.getproxies().get("https")
     if not found or urllib.request.proxy_bypass(f"{upstream.host}:{upstream.port}"):
         return None
     return found

@@ -20,7 +20,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-from llamakey_addon.dial import Names, open_socket
+from llamakey_addon.dial import Names, check_public, open_socket
 from llamakey_addon.errors import ConfigError, Denied, TooMany, UpstreamFault, UpstreamTimeout
 from llamakey_addon.journey import Upstream
 from llamakey_addon.trust import TrustContext, trust
@@ -448,7 +448,9 @@ class Pool:
         host = upstream.host if context else None
         proxy = proxy_for(upstream, self._proxy)
         if proxy is None:
-            sock = await open_socket(self.names, upstream.host, upstream.port)
+            sock = await open_socket(
+                self.names, upstream.host, upstream.port, public=upstream.public
+            )
             try:
                 await loop.create_connection(
                     lambda: link, sock=sock, ssl=context, server_hostname=host
@@ -464,6 +466,9 @@ class Pool:
     async def _tunnel(self, link: UpstreamLink, proxy: str, context: TrustContext | None) -> None:
         loop = asyncio.get_running_loop()
         upstream = link.upstream
+        if upstream.public:
+            with contextlib.suppress(OSError):  # a name that only the other proxy knows
+                await check_public(self.names, upstream.host, upstream.port)
         tunnel = await tunnel_through(proxy, upstream, self.names)
         try:
             if context is not None:

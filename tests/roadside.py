@@ -89,6 +89,8 @@ class Rim:
         """Credentials that were asked for; a test makes them by `Road.credited`."""
         self.look: Look | None = None
         self.own_user = True
+        self.secured_as = ""
+        """The host that TLS is to be spoken as."""
         self.road: Road
         self.at_once: list[Link | Denied] = []
         """Wishes are granted from here at once; when it is empty they wait for `Bench.open`."""
@@ -127,6 +129,10 @@ class Rim:
 
     def closed(self) -> bool:
         return self._closed
+
+    def secure(self, host: str, before: bytes) -> None:
+        self.to_client(before)
+        self.secured_as = host
 
     def open_upstream(self, upstream: Upstream, *, fresh: bool) -> None:
         self.wishes.append((upstream, fresh))

@@ -62,8 +62,14 @@ def check_head(visit: Visit, policy: Policy) -> None:
 
 
 def check_minting(visit: Visit) -> None:
-    """Keep credentials of the account, which an answer would hand out, from all but the named."""
+    """Keep credentials of the account, which an answer would hand out, from all but the named; and
+    whatever is beyond the endpoints of an entry that is closed."""
     entry = visit.route.provider.entry
+    if entry.closed and visit.route.endpoint is None:
+        _check_named(
+            visit,
+            f"Of {entry.name} nothing is served here but what the inference SDKs need.",
+        )
     if not entry.mints:
         return
     method = "GET" if visit.ask.method == "HEAD" else visit.ask.method
@@ -74,6 +80,15 @@ def check_minting(visit: Visit) -> None:
             break
     else:
         return
+    _check_named(
+        visit,
+        f"This request hands out a credential of the {entry.name} account, with which its holder "
+        "needs this proxy no more.",
+    )
+
+
+def _check_named(visit: Visit, why: str) -> None:
+    """Raise Forbidden, and say why, where no rule names the path."""
     for policy in policies(visit.user):
         for rule in policy.allow or ():
             named = replace(rule, paths=tuple(p for p in rule.paths if "**" not in p and p != "*"))
@@ -84,9 +99,7 @@ def check_minting(visit: Visit) -> None:
                 continue  # a scope without a whitelist takes nothing away
             setting = policy.allow_setting
             raise Forbidden(
-                f"This request hands out a credential of the {entry.name} account, with which its "
-                "holder needs this proxy no more. The proxy's owner can allow it by a rule in "
-                f"{setting} that names its path.",
+                f"{why} The proxy's owner can allow it by a rule in {setting} that names its path.",
                 setting=setting,
             )
 

@@ -359,12 +359,24 @@ class Client(Model):
     and `{key_file}` for a credentials file of Google's that holds it."""
     code: str = ""
     """For SDKs that no variable redirects: the constructor call to write, same placeholders."""
+    door: Literal["front", "second", "none"] = "front"
+    """Which door takes its calls, unless its code is changed: the front one, since a variable
+    redirects it; the second one, which takes what goes to the provider's own host (`lmk run`); or
+    none."""
+    why: str = ""
+    """Why it is not the front door; where it is none, with the way that works."""
     default: bool = True
     """Whether `llamakey_local.env` holds these lines. At most one provider may set a variable by
     default: the openai SDK's are OpenAI's."""
     tools: tuple[str, ...] = ()
     """Names for `lmk env --for`, beside the provider's id, e.g. `claude-code`."""
     note: str = ""
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Client:
+        if (self.door == "front") == bool(self.why):
+            raise ValueError("`why` stands where `door` is not `front`, and there alone")
+        return self
 
 
 class Entry(Model):
@@ -404,11 +416,15 @@ class Entry(Model):
     """Requests whose answer is a credential of the account, e.g. `POST /v1/api_keys`: method and
     path glob. Such a credential would serve its holder without this proxy, so only a rule that
     names the path allows them."""
+    closed: bool = False
+    """Whether nothing but its endpoints is served, unless a rule names the path."""
     model_names: ModelNames = ModelNames()
     sign_in: tuple[SignIn, ...] = ()
     metadata: bool = False
     """Whether SDKs look for Google's metadata server, which the proxy then can be."""
     regions: Regions | None = None
+    hosts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")], ...] = ()
+    """Further hosts of the provider for which the second door takes the same requests."""
     owned: tuple[Owned, ...] = ()
     """What users make under the account; each sees their own."""
     endpoints: tuple[Endpoint, ...] = ()

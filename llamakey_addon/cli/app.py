@@ -87,6 +87,14 @@ def root(
 def serve(
     listen: _Listen = None,
     config: Config = None,
+    door: Annotated[
+        bool,
+        typer.Option(
+            "--door",
+            help="Open the second door: a port that takes CONNECT, for SDKs that no variable "
+            "redirects (`lmk run`).",
+        ),
+    ] = False,
     web: Annotated[
         bool,
         typer.Option("--web/--no-web", help="Start mitmweb beside the proxy, on loopback."),
@@ -116,7 +124,10 @@ def serve(
     for path in scripts:
         if not path.is_file():
             raise typer.BadParameter(f"there is no file {path}.", param_hint="--script")
-    code = start(Wishes(config=config, listen=listen, web=web, scripts=scripts, verbosity=verbose))
+    wishes = Wishes(
+        config=config, listen=listen, door=door, web=web, scripts=scripts, verbosity=verbose
+    )
+    code = start(wishes)
     raise typer.Exit(code)
 
 
@@ -166,6 +177,14 @@ def tls(
             help="On a client's machine: trust this ca.pem of the proxy's machine.",
         ),
     ] = None,
+    trust_door: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust-door",
+            metavar="FILE",
+            help="On a client's machine: trust this ca.pem of the proxy's second door.",
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Make a certificate for clients that insist on TLS.
@@ -175,10 +194,12 @@ def tls(
     """
     from llamakey_addon.cli import tls as work
 
-    if trust is None:
-        work.make(config=config)
-    else:
+    if trust_door is not None:
+        work.trust_door(trust_door, config=config)
+    if trust is not None:
         work.trust(trust, config=config)
+    if trust is None and trust_door is None:
+        work.make(config=config)
 
 
 @app.command(context_settings=HELP)

@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from llamakey_addon import certificates, keys
-from llamakey_addon.config import Settings
+from llamakey_addon.config import Listen, Settings
 from llamakey_addon.config.words import folded
 from llamakey_addon.errors import ConfigError, LlamaKeyError
-from llamakey_addon.serve import envfile, localkey, openfiles, ports
+from llamakey_addon.serve import envfile, localkey, openfiles, ports, second
 from llamakey_addon.serve import show as showing
 from llamakey_addon.store import Store, open_store
 
@@ -37,7 +37,9 @@ def check(*, config: Path | None, listen: str | None) -> int:
         showing.say()
         _providers(settings, report)
         _store(settings, report)
-        _port(settings, report)
+        _port(settings.listen, report)
+        if settings.door.open:
+            _door(settings, report)
         _certificate(settings, report)
         if lack := openfiles.make_room(settings.limits):
             report.warnings.append(lack)
@@ -125,16 +127,33 @@ def _env_file(store: Store, report: _Report) -> None:
             report.facts.append(f"{path} holds the valid key {row.name!r} of {row.user}")
 
 
-def _port(settings: Settings, report: _Report) -> None:
+def _port(listen: Listen, report: _Report, what: str = "") -> None:
     try:
-        ports.claim(settings.listen)
+        ports.claim(listen)
     except ports.PortTaken as error:
-        if ports.is_llamakey(settings.listen):
-            report.facts.append(f"a LlamaKey serves on {settings.listen}")
+        if ports.is_llamakey(listen):
+            report.facts.append(f"{what}a LlamaKey serves on {listen}")
         else:
-            report.faults.append(str(error))
+            report.faults.append(f"{what}{error}")
     else:
-        report.facts.append(f"{settings.listen} is free")
+        report.facts.append(f"{what}{listen} is free")
+
+
+def _door(settings: Settings, report: _Report) -> None:
+    _port(settings.door.listen, report, "second door: ")
+    if settings.door.trust is None:
+        report.facts.append("second door: its authority is made at the start")
+        return
+    try:
+        lacking = second.lacking(settings)
+    except certificates.CertificateRefused as error:
+        report.faults.append(str(error))
+        return
+    if lacking:
+        report.warnings.append(
+            f"second door: its authority does not vouch for {', '.join(lacking)}: the next start "
+            "makes another, and clients on other machines need its new ca.pem"
+        )
 
 
 def _certificate(settings: Settings, report: _Report) -> None:

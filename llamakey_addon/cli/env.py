@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from llamakey_addon import clients
 from llamakey_addon.clients import Line, Shell, agents, keyfiles
@@ -19,6 +20,7 @@ from llamakey_addon.serve import show as showing
 
 #: What stands where the key belongs while there is none. No shell takes it for anything else.
 PLACEHOLDER = "YOUR-LOCAL-KEY"
+_OWN: Final = frozenset({envfile.URL_VARIABLE, envfile.KEY_VARIABLE, envfile.DOOR_VARIABLE})
 
 
 class NoKey(LlamaKeyError):
@@ -34,6 +36,8 @@ class KeySource:
     """The proxy's URL that it names, or ""."""
     variables: frozenset[str]
     """The variables that it sets."""
+    door: str = ""
+    """The second door's URL that it names, or ""."""
 
 
 def show(
@@ -105,7 +109,12 @@ def read_key(key_file: Path | None) -> KeySource | None:
             f"{shown} holds no whole local key (sk-lmk-…; one that is cut or mistyped is not "
             "taken). Ask the proxy's owner for a file: lmk keys new NAME --env"
         )
-    return KeySource(found[0], envfile.find_url(text), envfile.find_variables(text))
+    return KeySource(
+        found[0],
+        envfile.find_url(text),
+        envfile.find_variables(text),
+        envfile.find_door(text),
+    )
 
 
 def ready(
@@ -180,15 +189,15 @@ def environment(
     far as this machine knows, else of all. Files that they name are not written."""
     key = source.key if source else PLACEHOLDER
     where = (url or (source.url if source else "") or settings.public_url).rstrip("/")
+    door = door_of(settings, source)
     providers = served(settings, source, names)
     if not names and not envfile.served(settings.providers.values()):
         offered = _offered(source)
-        lines = envfile.lines(providers, where, key)
+        lines = envfile.lines(providers, where, key, door=door)
         if offered:
-            own = {envfile.URL_VARIABLE, envfile.KEY_VARIABLE}
-            lines = [line for line in lines if line.variable in offered | own]
+            lines = [line for line in lines if line.variable in offered | _OWN]
         return [*lines, *envfile.trust_lines(settings.trust)]
-    return envfile.lines(providers, where, key, names, settings.trust)
+    return envfile.lines(providers, where, key, names, settings.trust, door)
 
 
 def served(settings: Settings, source: KeySource | None, names: Sequence[str]) -> list[Provider]:
@@ -218,8 +227,14 @@ def _variables(provider: Provider) -> set[str]:
 
 def _offered(source: KeySource | None) -> frozenset[str]:
     """The variables that a client's file sets for SDKs; empty where it sets none."""
-    own = {envfile.URL_VARIABLE, envfile.KEY_VARIABLE}
-    return frozenset() if source is None else source.variables - own
+    return frozenset() if source is None else source.variables - _OWN
+
+
+def door_of(settings: Settings, source: KeySource | None) -> str:
+    """The second door's URL, as far as this machine knows; "" for none."""
+    if source is not None and source.door:
+        return source.door
+    return settings.door.url if settings.door.open else ""
 
 
 def with_key_files(lines: Sequence[Line], source: KeySource | None, folder: Path) -> list[Line]:

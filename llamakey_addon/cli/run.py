@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from llamakey_addon.cli.env import KeySource, NoKey, folder_of, read_key, ready, served, split
-from llamakey_addon.clients import Line, agents
+from llamakey_addon.cli.env import (
+    KeySource,
+    NoKey,
+    door_of,
+    folder_of,
+    read_key,
+    ready,
+    served,
+    split,
+)
+from llamakey_addon.clients import Line, agents, door
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import LlamaKeyError
 from llamakey_addon.serve import envfile
@@ -45,6 +54,9 @@ def run(
     lines = ready(settings, source, split(names), url, folder_of(key_file), command=words[0])
     _warn_of_needs(words[0], settings, source)
     environ = client_environment(settings, lines)
+    if url_of_door := door_of(settings, source):
+        through_door(environ, url_of_door, source.key, settings)
+        past_proxies(environ, lines)
     program = shutil.which(words[0], path=environ.get("PATH"))
     if program is None:
         # As a shell says it, and with its exit code.
@@ -82,7 +94,7 @@ def client_environment(settings: Settings, lines: Sequence[Line]) -> dict[str, s
     for line in lines:
         if line.variable and not line.value:
             del environ[line.variable]
-    _past_proxies(environ, lines)
+    past_proxies(environ, lines)
     return environ
 
 
@@ -110,7 +122,23 @@ def without_real_keys(environ: Mapping[str, str], settings: Settings) -> dict[st
     }
 
 
-def _past_proxies(environ: dict[str, str], lines: Sequence[Line]) -> None:
+def through_door(environ: dict[str, str], url: str, key: str, settings: Settings) -> None:
+    """What makes SDKs that no variable redirects go through the second door, and trust it."""
+    trust = settings.door.trust
+    if trust is None:
+        showing.warning(
+            f"The second door at {url} is left alone, since this machine does not trust its "
+            "authority: take door/ca.pem of the proxy's data folder, then lmk tls --trust-door "
+            "ca.pem",
+            sys.stderr,
+        )
+        return
+    environ |= {line.variable: line.value for line in envfile.trust_lines(trust)}
+    environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(trust.bundle)
+    environ |= door.variables(url, key, environ)
+
+
+def past_proxies(environ: dict[str, str], lines: Sequence[Line]) -> None:
     """Where a company's proxy is set, SDKs would send calls for localhost to it too."""
     if not any(environ.get(name) or environ.get(name.upper()) for name in _PROXIES):
         return

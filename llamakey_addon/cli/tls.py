@@ -62,6 +62,20 @@ def trust(ca: Path, *, config: Path | None) -> None:
     )
 
 
+def trust_door(ca: Path, *, config: Path | None) -> None:
+    """On a client's machine: from now on `lmk run` makes SDKs trust the second door."""
+    from llamakey_addon.config.folders import data_folder
+
+    data = data_folder(config, os.environ)
+    place = certificates.door_in(data)
+    facts = certificates.trust_door(place, certificates.place_in(data), ca)
+    showing.prose(
+        f"Programs of `lmk run` now trust the proxy's second door for {len(facts.names)} hosts of "
+        f"providers, until {_day(facts.expires)}: {place.bundle}",
+        sys.stdout,
+    )
+
+
 def names_of(settings: Settings) -> list[str]:
     """By which clients reach this proxy."""
     names = [*certificates.OWN_NAMES, urlsplit(settings.public_url).hostname or "localhost"]

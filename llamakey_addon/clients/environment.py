@@ -82,10 +82,16 @@ def environment(
                 continue
             if client.sdk not in readers.setdefault(variable, []):
                 readers[variable].append(client.sdk)
-        if client.code:
-            told[f"{provider.entry.name}, {client.sdk}: write {fill(client.code)}"] = None
+        whose = f"{provider.entry.name}, {client.sdk}"
+        if client.door == "none":
+            told[f"{whose}: no door. {fill(client.why)}"] = None
+        elif client.door == "second":
+            also = f", or write {fill(client.code)}" if client.code else ""
+            told[f"{whose}: second door (lmk run), since {client.why}{also}"] = None
+        elif client.code:
+            told[f"{whose}: write {fill(client.code)}"] = None
         if client.note:
-            told[f"{provider.entry.name}, {client.sdk}: {fill(client.note)}"] = None
+            told[f"{whose}: {fill(client.note)}"] = None
         if not provider.ready:
             told[f"{provider.entry.name} is not ready: {provider.missing}"] = None
     return [

@@ -16,6 +16,7 @@ from llamakey_addon.journey import Upstream
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class AddressError(ValueError):
@@ -138,6 +139,19 @@ def is_loopback(host: str) -> bool:
         return True
     address = _ip(host)
     return address is not None and address.is_loopback
+
+
+def is_public(host: str) -> bool:
+    """Whether an address is one of the public internet, whatever it wraps."""
+    address = _ip(host)
+    if address is None or not address.is_global or address.is_multicast:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = [address.sixtofour, *(address.teredo or ())]
+        if address in _NAT64:
+            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        return all(each is None or each.is_global for each in inner)
+    return True
 
 
 def is_wildcard(host: str) -> bool:

@@ -21,6 +21,7 @@ from llamakey_addon.config.money_reader import read_money, read_prices
 from llamakey_addon.config.people_reader import PeopleReader
 from llamakey_addon.config.providers import Assembly, world_readable
 from llamakey_addon.config.settings import (
+    Door,
     Limits,
     Listen,
     Logging,
@@ -38,13 +39,20 @@ from llamakey_addon.keys import KeyUnavailable
 DEFAULT_PATH = Path("config.yaml")
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = None) -> Settings:
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    listen: str | None = None,
+    door: bool = False,
+    door_listen: str | None = None,
+) -> Settings:
     """See `Settings.load`."""
     if path is None and DEFAULT_PATH.is_file():
         path = DEFAULT_PATH
     document = read(path, str(path)) if path else Document("config.yaml", {}, {})
     file = shaped(document, ConfigFile)
-    return _Loading(path, document, file, environ).settings(listen)
+    return _Loading(path, document, file, environ).settings(listen, door, door_listen)
 
 
 @dataclass(slots=True)
@@ -63,7 +71,9 @@ class _Loading:
         """Folder to which paths of the file are relative."""
         return self.path.absolute().parent if self.path else Path.cwd()
 
-    def settings(self, listen_option: str | None) -> Settings:
+    def settings(
+        self, listen_option: str | None, door_option: bool, door_listen: str | None
+    ) -> Settings:
         """Raises ConfigError with everything that is wrong."""
         file = self.file
         data_folder = self._data_folder()
@@ -88,6 +98,7 @@ class _Loading:
             trusted_proxies=self._networks(),
             tls=tls,
             trust=(Trust(place.ca, place.bundle) if place.trusts and file.tls is None else None),
+            door=self._door(door_option, door_listen, listen, public_url, data_folder),
             data_folder=data_folder,
             contact=self._contact(),
             providers=MappingProxyType(assembly.providers),
@@ -165,6 +176,53 @@ class _Loading:
             # By name: some clients take a proxy for 127.0.0.1, and none for localhost.
             return f"{scheme}://localhost:{listen.port}"
         return f"{scheme}://{listen}"
+
+    def _door(
+        self, option: bool, listen_option: str | None, front: Listen, public_url: str, data: Path
+    ) -> Door:
+        part, place = self.file.door, certificates.door_in(data)
+        where = self.document.where(("door", "listen"))
+        listen = Listen("localhost", 8001)
+        try:
+            listen = addresses.parse_listen(listen_option or part.listen)
+        except AddressError as error:
+            self.faults.append(Fault(where, f"`door.listen`: {error}."))
+        is_open = part.open or option
+        if is_open and listen.port and listen.port == front.port:
+            self.faults.append(
+                Fault(
+                    where, f"`door.listen` has the port of `listen`, {front.port}: choose another."
+                )
+            )
+        here = is_loopback(listen.host)
+        if is_open and not (here or self.file.allow_plain):
+            self.faults.append(
+                Fault(
+                    where,
+                    f"`door.listen` at {listen} would take local keys in clear, since clients "
+                    "speak plain HTTP to their proxy. Listen on localhost, and let clients come "
+                    "by a tunnel of your own (ssh -L, a VPN), or set `allow_plain: true` in a "
+                    "network that you trust.",
+                )
+            )
+        host = "localhost"
+        if not here:
+            host = (
+                (urlsplit(public_url).hostname or host)
+                if is_wildcard(listen.host)
+                else (listen.host)
+            )
+        return Door(
+            open=is_open,
+            listen=listen,
+            url=f"http://{Listen(host, listen.port)}",
+            tunnel=tuple(pattern.lower() for pattern in part.tunnel),
+            trust=(
+                Trust(place.ours, place.bundle)
+                if place.ours.is_file() and place.bundle.is_file()
+                else None
+            ),
+        )
 
     def _networks(self) -> tuple[Network, ...]:
         networks: list[Network] = []

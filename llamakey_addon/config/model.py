@@ -68,6 +68,17 @@ class IsolationPart(Part):
     theirs."""
 
 
+class DoorPart(Part):
+    open: bool = False
+    """Open the second door; `lmk serve --door` does it, too."""
+    listen: str | int = "localhost:8001"
+    """Address on which it takes CONNECT: `HOST:PORT`, or a port on localhost."""
+    tunnel: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.*-]+(:[0-9]{1,5})?$")]] = []
+    """Hosts that are no providers' and to which it lets bytes pass as they are, for holders of a
+    local key: globs such as `*.example.com`, with `:PORT` for another port than 443. Addresses of
+    this machine or of a private network are reached by hosts that are written out alone."""
+
+
 class LoggingPart(Part):
     console: bool = True
     """One line a request on the console."""
@@ -142,6 +153,9 @@ class ConfigFile(Part):
     tls: TlsPart | None = None
     """Serve HTTPS with this certificate; else with the one that `lmk tls` made, if it was run. The
     same port then serves plain HTTP to this machine alone (with `allow_plain`, to all)."""
+    door: DoorPart = DoorPart()
+    """The second door: a port that takes CONNECT, where the host chooses the provider, for SDKs
+    that no variable redirects."""
     data_folder: str | None = None
     """Folder of the store with the local keys' hashes. The variable LLAMAKEY_HOME goes before it.
     Default: the platform's place for data."""

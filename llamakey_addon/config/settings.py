@@ -54,6 +54,20 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """The second door, where the host chooses the provider."""
+
+    open: bool
+    listen: Listen
+    url: str
+    """By which clients reach it as a proxy, without credentials."""
+    tunnel: tuple[str, ...]
+    """Globs of further hosts, with `:PORT` for another port than 443."""
+    trust: Trust | None
+    """What its clients trust, where the authority is there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Logging:
     console: bool
     file: Path | None
@@ -106,6 +120,7 @@ class Settings:
     """Where it is there, the port speaks TLS, and plain HTTP only to this machine itself (or to
     all, with `allow_plain`)."""
     trust: Trust | None
+    door: Door
     data_folder: Path
     contact: str
     providers: Mapping[str, Provider]
@@ -138,7 +153,13 @@ class Settings:
 
     @classmethod
     def load(
-        cls, path: Path | None, environ: Mapping[str, str], *, listen: str | None = None
+        cls,
+        path: Path | None,
+        environ: Mapping[str, str],
+        *,
+        listen: str | None = None,
+        door: bool = False,
+        door_listen: str | None = None,
     ) -> Settings:
         """Read config.yaml and the environment.
 
@@ -146,12 +167,14 @@ class Settings:
             path: the file; None takes ./config.yaml if there is one, else the defaults.
             environ: environment variables, e.g. `os.environ`.
             listen: `HOST:PORT` of the command line, before the file's.
+            door: open the second door, whatever the file says.
+            door_listen: `HOST:PORT` of the second door, before the file's.
 
         Raises ConfigError with every fault there is, each with its file and line.
         """
         from llamakey_addon.config.load import load
 
-        return load(path, environ, listen=listen)
+        return load(path, environ, listen=listen, door=door, door_listen=door_listen)
 
     def policy(self, user: str) -> Policy:
         """What a user may do, with what their team has. Names are compared without case."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import ssl
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from llamakey_addon.edge import ClientEdge, end_when_stuck, reset_at_close
-from llamakey_addon.road import Road
 
 if TYPE_CHECKING:
     from llamakey_addon.serve.door import Door
+
+logger = logging.getLogger("llamakey")
 
 _HIGH_WATER_BYTES: Final = 64 * 1024
 
@@ -54,7 +57,7 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
                     transport.abort()
                     return
             transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
-            self.road = Road(self, self._house.gate, peer[0])
+            self.road = self._door.road(self, peer[0])
             self._house.enter(self.road)
             self._socket = transport
             self._held = self._door.greet(self)
@@ -82,7 +85,7 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
             self._socket.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._socket is not None and not self._held:
+        if self._socket is not None and not self._held and self._socket is not self._below:
             self.road.client_data(data)
         elif self._held or self._below is not None:
             self._early += data
@@ -112,6 +115,43 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
 
     def to_client(self, data: bytes) -> None:
         self._out.append(data)
+
+    def secure(self, host: str, before: bytes) -> None:
+        context = self._door.context(host)
+        assert self._below is None
+        self.to_client(before)
+        self.flush()
+        # Eager, whatever the loop's tasks are: what comes next is TLS's, not the road's.
+        self._securing = asyncio.Task(self._secure(context), loop=self._loop, eager_start=True)
+
+    async def _secure(self, context: ssl.SSLContext) -> None:
+        below = self._below = self._socket
+        assert below is not None
+        try:
+            made = await self._loop.start_tls(
+                below,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=self._house.settings.limits.head_timeout_s,
+            )
+        except (OSError, EOFError) as error:  # ssl.SSLError is an OSError
+            logger.info("client's TLS handshake failed: %s", error)
+        except BaseException as error:
+            self._house.gate.book.alarm(error)
+        else:
+            if made is not None and self._socket is not None:
+                self._socket = made
+                made.set_write_buffer_limits(_HIGH_WATER_BYTES)
+                tls = made.get_extra_info("ssl_object")
+                self.road.secured(
+                    getattr(tls, "asked_for", ""),
+                    http2_alone=tls.selected_alpn_protocol() == "h2",
+                )
+                self._take_early()
+                return
+        below.abort()
+        self.connection_lost(None)
 
     def flush(self) -> None:
         out = self._out

@@ -9,12 +9,14 @@ import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from llamakey_addon.errors import ConfigError
+from llamakey_addon.errors import ConfigError, NotCarried
+from llamakey_addon.road import Road
 from llamakey_addon.serve.client import ClientConnection
 from llamakey_addon.serve.ports import BACKLOG
 
 if TYPE_CHECKING:
     from llamakey_addon.config.settings import Tls
+    from llamakey_addon.edge import RoadEdge
     from llamakey_addon.house import House
     from llamakey_addon.view.visitors import Greeter
 
@@ -70,7 +72,7 @@ class Door:
             return ClientConnection(self) if self.tls is None else _Hello(self, self.tls)
         except BaseException as error:
             self.house.gate.book.alarm(error)
-            return _Nobody()
+            return Nobody()
 
     # ── who comes, who goes ───────────────────────────────────────────────────────────────────
 
@@ -83,6 +85,14 @@ class Door:
             self.house.journal.note(f"connection refused: {why}")
             return False
         return True
+
+    def road(self, rim: RoadEdge, peer: str) -> Road:
+        """What a connection leads to."""
+        return Road(rim, self.house.gate, peer)  # type: ignore[arg-type]
+
+    def context(self, host: str) -> ssl.SSLContext:
+        """What TLS is answered with as another host. Raises Denied."""
+        raise NotCarried("Nothing but this proxy itself is behind this port.")
 
     def leave(self, connection: object) -> None:
         self.house.release_connection(connection)
@@ -109,7 +119,7 @@ class Door:
             self.house.spawn(self.greeter.left(shown))
 
 
-class _Nobody(asyncio.Protocol):
+class Nobody(asyncio.Protocol):
     """Nothing is behind this connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from llamakey_addon import clients, keys
 from llamakey_addon.clients import Line
@@ -14,12 +15,15 @@ FILE_NAME = "llamakey_local.env"
 
 URL_VARIABLE = "LLAMAKEY_URL"
 KEY_VARIABLE = "LLAMAKEY_API_KEY"
+DOOR_VARIABLE = "LLAMAKEY_DOOR"
+
+_FRONT: Final = "Front door: the SDKs that are named above a variable, which takes them there."
 
 # An assignment in any of the shells that `lmk env` writes for, and in JSON.
 _SET = r"""^\s*(?:export\s+|set\s+-gx\s+|\$env:|")?"""
 _VARIABLE = re.compile(rf"""{_SET}([A-Za-z_][A-Za-z0-9_]*)"?(?:\s*[=:]|\s+['"])""", re.MULTILINE)
-_URL = re.compile(
-    rf"""{_SET}{URL_VARIABLE}"?(?:\s*[=:]\s*|\s+)["']?(https?://[^\s"',]+)""", re.MULTILINE
+_ADDRESS = re.compile(
+    rf"""{_SET}(LLAMAKEY_(?:URL|DOOR))"?(?:\s*[=:]\s*|\s+)["']?(https?://[^\s"',]+)""", re.MULTILINE
 )
 
 
@@ -30,13 +34,16 @@ def served(providers: Iterable[Provider]) -> list[Provider]:
     return ready if any(provider.secret or provider.recipe for provider in ready) else []
 
 
-def own_lines(url: str, key: str) -> list[Line]:
+def own_lines(url: str, key: str, door: str = "") -> list[Line]:
     """The proxy itself: for programs that no SDK's variable helps, and for `lmk`, which finds its
-    key by them even where no provider is ready."""
-    return [
+    key by them even where no provider is ready. `door`: the second door's URL, where it is open."""
+    lines = [
         Line(URL_VARIABLE, url, "The proxy itself, for programs of your own"),
         Line(KEY_VARIABLE, key, "The proxy itself, for programs of your own"),
     ]
+    if door:
+        lines.append(Line(DOOR_VARIABLE, door, "Its second door: `lmk run` sends programs there"))
+    return lines
 
 
 def trust_lines(trust: Trust | None) -> list[Line]:
@@ -61,21 +68,29 @@ def lines(
     key: str,
     only: Sequence[str] = (),
     trust: Trust | None = None,
+    door: str = "",
 ) -> list[Line]:
     """What a client sets, for the SDKs of the providers and for programs of its own."""
+    sdks = clients.environment(providers, url, key, only)
     return [
-        *clients.environment(providers, url, key, only),
-        *own_lines(url, key),
+        *([Line("", "", _FRONT)] if any(line.variable for line in sdks) else []),
+        *sdks,
+        *own_lines(url, key, door),
         *trust_lines(trust),
     ]
 
 
 def content(
-    providers: Iterable[Provider], url: str, key: str, name: str, trust: Trust | None = None
+    providers: Iterable[Provider],
+    url: str,
+    key: str,
+    name: str,
+    trust: Trust | None = None,
+    door: str = "",
 ) -> str:
     """The whole file; `name` is the key's."""
     text = clients.env_file(providers, url, key, name=name)
-    more = [*own_lines(url, key), *trust_lines(trust)]
+    more = [*own_lines(url, key, door), *trust_lines(trust)]
     return f"{text.rstrip()}\n{clients.render('bash', more)}"
 
 
@@ -88,8 +103,16 @@ def find_keys(text: str) -> list[str]:
 
 def find_url(text: str) -> str:
     """The proxy's URL in such a file, or ""."""
-    found = _URL.search(text)
-    return found[1] if found else ""
+    return _addresses(text).get(URL_VARIABLE, "")
+
+
+def find_door(text: str) -> str:
+    """The second door's URL in such a file, or ""."""
+    return _addresses(text).get(DOOR_VARIABLE, "")
+
+
+def _addresses(text: str) -> dict[str, str]:
+    return {match[1]: match[2] for match in reversed(list(_ADDRESS.finditer(text)))}
 
 
 def find_variables(text: str) -> frozenset[str]:

@@ -15,8 +15,9 @@ from typing import Literal
 from llamakey_addon.config import Listen
 from llamakey_addon.errors import LlamaKeyError
 
-type Role = Literal["front"]
-"""What is behind a listener. `front`: the providers, each under its prefix."""
+type Role = Literal["front", "door"]
+"""What is behind a listener. `front`: the providers, each under its prefix; `door`: the second
+door, where the host chooses the provider."""
 
 #: Connections that wait to be accepted. asyncio's 100 makes clients of a burst wait a second, until
 #: they ask again.

@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from llamakey_addon import certificates
-from llamakey_addon.config import Settings
+from llamakey_addon.config import Listen, Settings
 from llamakey_addon.config.addresses import is_loopback, is_wildcard
 from llamakey_addon.house import House
 from llamakey_addon.journal import Journal
 from llamakey_addon.journey import Provider
-from llamakey_addon.serve import envfile, localkey, loops, openfiles, ports, show
+from llamakey_addon.serve import envfile, localkey, loops, openfiles, ports, second, show
 from llamakey_addon.serve.alone import Alone
 from llamakey_addon.serve.localkey import FileRefused, LocalKey
 from llamakey_addon.serve.wishes import StartFailed, Wishes
@@ -35,19 +35,30 @@ def serve(wishes: Wishes) -> int:
     Raises LlamaKeyError when nothing could be started: ConfigError with every fault, PortTaken.
     """
     loop_factory = loops.factory()
-    settings = Settings.load(wishes.config, os.environ, listen=wishes.listen)
+    settings = Settings.load(wishes.config, os.environ, listen=wishes.listen, door=wishes.door)
     if settings.tls is not None and settings.tls.own:
         place = certificates.place_in(settings.data_folder)
         if lack := certificates.refresh(place):
             show.warning(lack, sys.stderr)
     with contextlib.ExitStack() as stack:
-        listeners = ports.listeners({"front": settings.listen})
+        wanted: dict[ports.Role, Listen] = {"front": settings.listen}
+        if settings.door.open:
+            wanted["door"] = settings.door.listen
+        listeners = ports.listeners(wanted)
         for listener in listeners:
             stack.callback(listener.close)
-        port = listeners[0].port
-        if port != settings.listen.port:  # 0: the system has chosen
-            chosen = f"{_bracketed(settings.listen.host)}:{port}"
-            settings = Settings.load(wishes.config, os.environ, listen=chosen)
+        # where one is 0, the system has chosen
+        chosen = {each.role: str(Listen(wanted[each.role].host, each.port)) for each in listeners}
+        if chosen != {role: str(listen) for role, listen in wanted.items()}:
+            settings = Settings.load(
+                wishes.config,
+                os.environ,
+                listen=chosen["front"],
+                door=wishes.door,
+                door_listen=chosen.get("door"),
+            )
+        if settings.door.open:
+            settings = second.prepare(settings)
         store = stack.enter_context(open_store(settings.data_folder))
         for warning in settings.warnings:
             show.warning(str(warning), sys.stderr)
@@ -74,10 +85,6 @@ def local_url(settings: Settings) -> str:
     return f"http://{listen}"
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 # --- what a start prints --------------------------------------------------------------------------
 
 
@@ -93,7 +100,14 @@ def _introduce(settings: Settings, store: Store, env_file: Path) -> None:
         show.warning(_nothing_ready(settings.providers.values()), sys.stderr)
 
     def content(key: LocalKey) -> str:
-        return envfile.content(ready, local_url(settings), key.text, key.name, settings.trust)
+        return envfile.content(
+            ready,
+            local_url(settings),
+            key.text,
+            key.name,
+            settings.trust,
+            door=settings.door.url if settings.door.open else "",
+        )
 
     try:
         key = localkey.make(env_file, store, content)
@@ -119,6 +133,11 @@ def _say_serving(settings: Settings) -> None:
         f"on {local_url(settings)} (Ctrl-C stops)",
         sys.stdout,
     )
+    if settings.door.open:
+        show.say(
+            f"The second door takes CONNECT on {settings.door.url}: lmk run -- COMMAND",
+            out=sys.stdout,
+        )
     sys.stdout.flush()
 
 

@@ -12,6 +12,7 @@ from llamakey_addon.journal import Journal
 from llamakey_addon.serve.door import Door, server_tls
 from llamakey_addon.serve.log import ToJournal
 from llamakey_addon.serve.ports import Listener
+from llamakey_addon.serve.second import SecondDoor
 from llamakey_addon.serve.wishes import StartFailed, Wishes
 
 
@@ -144,3 +145,5 @@ def _door(house: House, listener: Listener) -> Door:
         case "front":
             tls = house.settings.tls
             return Door(house, listener.sockets, None if tls is None else server_tls(tls))
+        case "door":
+            return SecondDoor(house, listener.sockets)

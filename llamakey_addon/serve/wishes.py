@@ -20,6 +20,8 @@ class Wishes:
     config: Path | None = None
     listen: str | None = None
     """`HOST:PORT`, before config.yaml's."""
+    door: bool = False
+    """Open the second door, whatever config.yaml says."""
     web: bool = False
     """Start mitmweb beside the proxy."""
     scripts: tuple[Path, ...] = ()

@@ -101,6 +101,28 @@ def paused(request: Request) -> Reply:
     return json_reply(_endpoint(request.params["name"], "paused"))
 
 
+hub = Routes()
+
+
+@hub("GET", "/api/models/{owner}/{name}")
+def model_info(request: Request) -> Reply:
+    """https://huggingface.co/docs/hub/api and /docs/inference-providers/hub-api: with
+    `expand=inferenceProviderMapping`, which providers serve a model."""
+    id = "/".join(request.params[name] for name in ("owner", "name"))
+    task = "feature-extraction" if id.startswith("embeddings/") else "conversational"
+    mapping = {"status": "live", "providerId": f"at-together/{id}", "task": task}
+    return json_reply(
+        {
+            "_id": "65f0",
+            "id": id,
+            "modelId": id,
+            "pipeline_tag": "text-generation",
+            "tags": ["conversational"],
+            "inferenceProviderMapping": {"together": mapping},
+        }
+    )
+
+
 def _family(id: str, docs: str, routes: Routes) -> Family:
     return Family(
         id=id,
@@ -115,6 +137,7 @@ def _family(id: str, docs: str, routes: Routes) -> Family:
 
 FAMILIES = (
     _family("huggingface", "https://huggingface.co/docs/inference-providers/index", router),
+    _family("huggingface-hub", "https://huggingface.co/docs/hub/api", hub),
     _family("hfendpoint", "https://huggingface.co/docs/inference-endpoints/index", endpoint),
     _family("hfendpoints", "https://api.endpoints.huggingface.cloud/", management),
 )

@@ -1,0 +1,135 @@
+"""The second door: a port that takes CONNECT, for SDKs that no variable redirects.
+
+The road judges whom a CONNECT is for (`doorway.py`); here stands what it needs of TLS: a
+certificate for each provider's host, of the authority that clients of this door trust.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from llamakey_addon import certificates, doorway
+from llamakey_addon.certificates import CertificateRefused
+from llamakey_addon.config import Settings
+from llamakey_addon.config.addresses import is_loopback
+from llamakey_addon.config.settings import Trust
+from llamakey_addon.edge import RoadEdge
+from llamakey_addon.errors import ConfigError, NotReady
+from llamakey_addon.house import House
+from llamakey_addon.road import Road
+from llamakey_addon.serve import show
+from llamakey_addon.serve.client import ClientConnection
+from llamakey_addon.serve.door import Door, Nobody
+
+_CONTEXTS: Final = 256
+_FRESH_S: Final = 7 * 86400
+"""A certificate is made anew long before its end."""
+
+
+class SecondDoor(Door):
+    """Its listening sockets, and its certificates.
+
+    Arguments:
+        sockets: bound; they are this object's from now on.
+    """
+
+    def __init__(self, house: House, sockets: Sequence[socket.socket]) -> None:
+        super().__init__(house, sockets)
+        self._contexts: dict[str, tuple[ssl.SSLContext, float]] = {}
+
+    def _entrance(self) -> ClientConnection | Nobody:
+        try:
+            return ClientConnection(self)
+        except BaseException as error:
+            self.house.gate.book.alarm(error)
+            return Nobody()
+
+    def road(self, rim: RoadEdge, peer: str) -> Road:
+        return Road(rim, self.house.gate, peer, door=True)  # type: ignore[arg-type]
+
+    def context(self, host: str) -> ssl.SSLContext:
+        found = self._contexts.get(host)
+        now_s = time.monotonic()
+        if found is not None and now_s - found[1] < _FRESH_S:
+            return found[0]
+        place = certificates.door_in(self.house.settings.data_folder)
+        try:
+            with certificates.leaf(place, host) as path:
+                context = _server_context(path)
+        except CertificateRefused as refused:
+            raise NotReady(
+                f"The second door's authority does not vouch for {host} yet. The proxy's owner "
+                "starts the proxy again, and clients take the new ca.pem.",
+                setting="door",
+                detail=str(refused),
+            ) from None
+        if len(self._contexts) >= _CONTEXTS:
+            self._contexts.clear()
+        self._contexts[host] = (context, now_s)
+        return context
+
+
+def _server_context(path: str) -> ssl.SSLContext:
+    """HTTP/1.1 is spoken; HTTP/2 is chosen with those alone that speak nothing else, to tell them
+    so."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1", "h2"])
+    context.load_cert_chain(path, password="")
+    context.sni_callback = _keep_name
+    return context
+
+
+def _keep_name(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+    tls.asked_for = name or ""  # type: ignore[attr-defined]
+
+
+def prepare(settings: Settings) -> Settings:
+    """What a start does: make the authority, or another where this one does not vouch for every
+    provider's host; say so. The settings, with what clients trust.
+
+    Raises ConfigError, CertificateRefused.
+    """
+    _refuse_loop(settings)
+    place = certificates.door_in(settings.data_folder)
+    known = place.ca.is_file()
+    hosts = doorway.hosts(settings.providers.values())
+    lacking = certificates.ensure_door(place, certificates.place_in(settings.data_folder), hosts)
+    if lacking and known:
+        names = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+        show.warning(
+            f"The second door has another authority from now on, since the one before did not "
+            f"vouch for {names}, or was near its end. Programs that run take it when they start "
+            f"anew; other machines need {place.ca}: lmk tls --trust-door ca.pem",
+            sys.stderr,
+        )
+    door = replace(settings.door, trust=Trust(place.ours, place.bundle))
+    return replace(settings, door=door)
+
+
+def lacking(settings: Settings) -> list[str]:
+    """Hosts of providers for which the authority does not vouch."""
+    place = certificates.door_in(settings.data_folder)
+    return certificates.not_vouched_for(place, doorway.hosts(settings.providers.values()))
+
+
+def _refuse_loop(settings: Settings) -> None:
+    """Where the proxy itself was told to go through its own door, nothing would ever arrive."""
+    for name in (settings.upstream_proxy, urllib.request.getproxies().get("https")):
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(name or "")
+            here = is_loopback(parts.hostname or "") or parts.hostname == settings.door.listen.host
+            if here and parts.port == settings.door.listen.port:
+                raise ConfigError(
+                    "The proxy would reach the providers by its own second door: HTTPS_PROXY (or "
+                    "upstream_proxy) names it. Start it in a shell without, not by `lmk run`."
+                )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 
+@functools.cache
 def forms(secret: str) -> tuple[bytes, ...]:
     """The secret in plain, base64 (at each alignment, both alphabets), hex, percent and UTF-16."""
     plain = secret.encode()

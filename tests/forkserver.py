@@ -1,10 +1,12 @@
-"""The parent of forked commands: has imported what `lmk` and mitmproxy's commands import.
+"""The parent of forked commands: has imported what they import, `lmk` and mitmproxy's commands.
 
-`python -m tests.forkserver FD` reads orders from the socket FD (`tests/starts.py` sends them) and
-makes each a process by a fork. In it the command's own script runs from its first line, as
-`__main__`, with its own arguments, environment, folder, descriptors and session; what it does not
-do again is the second of imports. The end of the socket is the end of the server and of what it
-started.
+`python forkserver.py FD` reads orders from the socket FD (`tests/starts.py` sends them) and makes
+each a process by a fork. In it the command's own script runs from its first line, as `__main__`,
+with its own arguments, environment, folder, descriptors and session; what it does not do again is
+the second of imports. The end of the socket is the end of the server and of what it started.
+
+`python forkserver.py FD MODULE…` is the same for scripts of another environment than ours, which
+have these modules in common.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -64,8 +67,19 @@ class Order:
     """Whether it leads a session of its own."""
 
 
-def preload() -> None:
-    """Import all that a command may need; nothing of it may start a thread."""
+def preload(names: Sequence[str]) -> None:
+    """Import these modules, as far as they are there; nothing of them may start a thread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations of other people's modules
+        for name in names:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    assert threading.active_count() == 1
+    assert len(os.listdir("/proc/self/task")) == 1 if os.path.exists("/proc/self/task") else True
+
+
+def preload_ours() -> None:
+    """Import all that a command of ours may need."""
     import llamakey_addon
     from llamakey_addon import catalogue
 
@@ -73,13 +87,8 @@ def preload() -> None:
         if module.name.rpartition(".")[2] not in ("__main__", "script"):
             with contextlib.suppress(ImportError):  # an extra that is not installed
                 importlib.import_module(module.name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations of other people's modules
-        for name in _OTHERS:
-            importlib.import_module(name)
+    preload(_OTHERS)
     catalogue.load()
-    assert threading.active_count() == 1
-    assert len(os.listdir("/proc/self/task")) == 1 if os.path.exists("/proc/self/task") else True
 
 
 class Server:
@@ -221,7 +230,11 @@ def end(code: int) -> NoReturn:
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
-    preload()
+    sys.path[0] = os.path.dirname(os.__file__)  # until a fork has its own: nothing of this folder
+    if names := sys.argv[2:]:
+        preload(names)
+    else:
+        preload_ours()
     gc.collect()
     gc.freeze()  # what all forks share stays as it is
     order = Server(control).next_order()

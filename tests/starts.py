@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from tests import forkserver
 from tests.forkserver import LENGTH, PID, STATUS, Order
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,19 +57,33 @@ def start(
     stdout: int | IO[Any],
     stderr: int | IO[Any],
     anew: bool = False,
+    shared: Sequence[str] = (),
 ) -> Process:
     """Starts a command as the leader of a session.
 
     Arguments:
         stdin, stdout, stderr: descriptors, or what has one; None is the null device.
         anew: never by a fork.
+        shared: the command is a Python and a script, and what forks of that Python that run such
+            scripts may have in common: these modules, already imported.
     """
     if stdin is None:
         with open(os.devnull, "rb") as nothing:
             return start(
-                command, cwd=cwd, env=env, stdin=nothing, stdout=stdout, stderr=stderr, anew=anew
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=nothing,
+                stdout=stdout,
+                stderr=stderr,
+                anew=anew,
+                shared=shared,
             )
-    if anew or not can_fork(command, env):
+    if shared:
+        python, *command = command
+    else:
+        python = sys.executable
+    if anew or not (shared or can_fork(command, env)):
         return subprocess.Popen(
             command,
             cwd=cwd,
@@ -82,7 +97,7 @@ def start(
     os.umask(mask)
     order = Order(list(command), str(cwd), dict(env), mask, session=True)
     streams = [each if isinstance(each, int) else each.fileno() for each in (stdin, stdout, stderr)]
-    return _server().start(order, streams)
+    return _server(python, *shared).start(order, streams)
 
 
 def run(
@@ -93,6 +108,7 @@ def run(
     stdin: str = "",
     timeout_s: float,
     anew: bool = False,
+    shared: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, its output caught. Raises subprocess.TimeoutExpired."""
     with (
@@ -102,7 +118,16 @@ def run(
     ):
         given.write(stdin.encode())
         given.seek(0)
-        process = start(command, cwd=cwd, env=env, stdin=given, stdout=out, stderr=err, anew=anew)
+        process = start(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=given,
+            stdout=out,
+            stderr=err,
+            anew=anew,
+            shared=shared,
+        )
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -112,7 +137,7 @@ def run(
         texts = []
         for file in (out, err):
             file.seek(0)
-            texts.append(file.read().decode())
+            texts.append(file.read().decode(errors="replace"))
     return subprocess.CompletedProcess(command, code, *texts)
 
 
@@ -176,18 +201,18 @@ class Forked:
 
 
 class _Server:
-    """The fork server of this process."""
+    """A fork server of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: str, *modules: str) -> None:
         self._line, theirs = socket.socketpair()
         kept = ("PATH", "LANG", "LC_ALL", "TMPDIR")
         environ = {name: os.environ[name] for name in kept if name in os.environ}
         environ |= {n: v for n, v in os.environ.items() if n.startswith("COVERAGE_")}
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forkserver", str(theirs.fileno())],
+            [python, forkserver.__file__, str(theirs.fileno()), *modules],
             cwd=ROOT,
-            env=environ | {"PYTHONPATH": str(ROOT)},
+            env=environ if modules else environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
@@ -212,12 +237,12 @@ class _Server:
         self._process.wait()
 
 
-_servers: list[_Server] = []
+_servers: dict[tuple[str, ...], _Server] = {}
 _making = threading.Lock()
 
 
-def _server() -> _Server:
+def _server(python: str, *modules: str) -> _Server:
     with _making:
-        if not _servers:
-            _servers.append(_Server())
-        return _servers[0]
+        if (python, *modules) not in _servers:
+            _servers[python, *modules] = _Server(python, *modules)
+        return _servers[python, *modules]

@@ -45,9 +45,10 @@ def test_the_real_key_is_demanded(world: World, wire: Wire) -> None:
 
 def test_a_local_key_anywhere_is_a_violation(tmp_path) -> None:
     with World(tmp_path) as world:
-        world.forbid("sk-lmk-abc-secretsecret")
+        world.forbid("another secret")
         hidden = base64.b64encode(b"xxsk-lmk-abc-secretsecret")
-        for body in (b"", b"sk-lmk-", hidden):
+        keys = (*canary.forms("sk-lmk-abc-secretsecret"), *canary.forms("another secret"))
+        for body in (b"", b"sk-lmk-", hidden, *keys):
             before = len(world.violations)
             with Wire(world.origin("openai"), world.certificates.client_context()) as wire:
                 wire.send(b"POST /v1/x HTTP/1.1\r\nHost: x\r\n")

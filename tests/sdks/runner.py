@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,15 +18,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import starts
 from tests.fakes import World
 from tests.fakes.families import FAMILIES
 from tests.sdks.matrix import RUNS
-from tests.sdks.run import Raises, Run
+from tests.sdks.run import Environment, Raises, Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SDKS = ROOT / ".sdks"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 LIMIT_S = 100
+SHARED = (
+    *("anyio._backends._asyncio", "asyncio", "attr", "click", "distro", "h2.connection"),
+    *("httpcore", "httpcore2", "httpx", "httpx2", "multidict", "pydantic.dataclasses"),
+    *("pydantic.fields", "pydantic.functional_validators", "pydantic.main", "pydantic.root_model"),
+    *("rich.console", "rich.markdown", "rich.progress", "rich.syntax", "rich.table", "sniffio"),
+    *("typing_extensions", "websockets.asyncio.client", "websockets.sync.client", "yaml", "yarl"),
+)
+"""What many SDKs stand on, and imports itself the same whatever the environment says. The SDKs
+import themselves in a process of their own, which knows its environment by then."""
 _LIMITED = re.compile(r"(\w+_)?(?<!rate_)limited:")
 """Surfaces that fail only where a proxy limits somebody."""
 
@@ -61,25 +70,22 @@ def execute(
     quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": ""}
     keys = {"FAKE_DENIED_KEY": denied, "FAKE_LIMITED_KEY": limited}
     full = {**known, "HOME": str(home), **quiet, **keys, **run.own, **env}
+    begun = time.monotonic()
     if run.environment == "node":
-        command = ["node", str(PROGRAMS / run.program)]
+        command, shared = ["node"], ()
         full["NODE_PATH"] = str(SDKS / "node" / "node_modules")
     else:
-        command = [str(SDKS / run.environment / "bin" / "python"), str(PROGRAMS / run.program)]
-    begun = time.monotonic()
-    done = subprocess.run(
-        [*command, *args],
-        env=full,
-        cwd=home,
-        capture_output=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    errors = done.stderr.decode(errors="replace")
-    assert done.returncode == 0, f"{run.id} ended with {done.returncode}:\n{errors}"
-    printed = done.stdout.decode().strip().splitlines()
-    assert printed, f"{run.id} printed nothing:\n{errors}"
-    return Outcome(json.loads(printed[-1]), errors, time.monotonic() - begun)
+        command, shared = [str(python_of(run.environment))], SHARED
+    command += [str(PROGRAMS / run.program), *args]
+    done = starts.run(command, env=full, cwd=home, timeout_s=LIMIT_S, shared=shared)
+    assert done.returncode == 0, f"{run.id} ended with {done.returncode}:\n{done.stderr}"
+    printed = done.stdout.strip().splitlines()
+    assert printed, f"{run.id} printed nothing:\n{done.stderr}"
+    return Outcome(json.loads(printed[-1]), done.stderr, time.monotonic() - begun)
+
+
+def python_of(environment: Environment) -> Path:
+    return SDKS / environment / "bin" / "python"
 
 
 def faults(run: Run, outcome: Outcome) -> list[str]:

@@ -79,10 +79,6 @@ def start(
                 anew=anew,
                 shared=shared,
             )
-    if shared:
-        python, *command = command
-    else:
-        python = sys.executable
     if anew or not (shared or can_fork(command, env)):
         return subprocess.Popen(
             command,
@@ -95,7 +91,8 @@ def start(
         )
     mask = os.umask(0o77)
     os.umask(mask)
-    order = Order(list(command), str(cwd), dict(env), mask, session=True)
+    python, *arguments = command if shared else (sys.executable, *command)
+    order = Order(arguments, str(cwd), dict(env), mask, session=True)
     streams = [each if isinstance(each, int) else each.fileno() for each in (stdin, stdout, stderr)]
     return _server(python, *shared).start(order, streams)
 

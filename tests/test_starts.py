@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from tests import starts
+from tests.sdks import runner
 
 PROBE = '''\
 """A script of mitmdump's: tells of its process, then ends it."""
@@ -63,7 +65,17 @@ sys.exit(int(os.environ["CODE"]))
 '''
 
 
-def facts(folder: Path, *, anew: bool, **more: str) -> tuple[int, str, dict[str, Any]]:
+MITMDUMP = (str(starts.BIN / "mitmdump"), "-s", "probe.py", "-p", "0")
+
+
+def facts(
+    folder: Path,
+    *,
+    anew: bool,
+    command: Sequence[str] = MITMDUMP,
+    shared: Sequence[str] = (),
+    **more: str,
+) -> tuple[int, str, dict[str, Any]]:
     """How a process ended, what it printed, and what it saw of itself."""
     (folder / "facts.json").unlink(missing_ok=True)
     (folder / "probe.py").write_text(PROBE)
@@ -73,12 +85,13 @@ def facts(folder: Path, *, anew: bool, **more: str) -> tuple[int, str, dict[str,
     try:
         with (folder / "out.txt").open("wb") as out:
             process = starts.start(
-                [str(starts.BIN / "mitmdump"), "-s", "probe.py", "-p", "0"],
+                command,
                 cwd=folder,
                 env=env,
                 stdout=out,
                 stderr=out,
                 anew=anew,
+                shared=shared,
             )
     finally:
         os.umask(old)
@@ -92,12 +105,28 @@ def facts(folder: Path, *, anew: bool, **more: str) -> tuple[int, str, dict[str,
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_fork_sees_what_a_start_anew_sees(tmp_path: Path, unbuffered: str) -> None:
     env = {"PYTHONUNBUFFERED": unbuffered} if unbuffered else {}
-    code, _, forked = facts(tmp_path, anew=False, CODE="3", **env)
-    assert (code, forked["leader"], forked["umask"]) == (3, True, 0o31)
-    code, _, anew = facts(tmp_path, anew=True, CODE="3", **env)
-    assert code == 3
-    assert forked.keys() == anew.keys()
-    assert {name: (forked[name], fact) for name, fact in anew.items() if forked[name] != fact} == {}
+    assert_same(
+        facts(tmp_path, anew=False, CODE="3", **env), facts(tmp_path, anew=True, CODE="3", **env)
+    )
+
+
+def assert_same(
+    forked: tuple[int, str, dict[str, Any]], anew: tuple[int, str, dict[str, Any]]
+) -> None:
+    (code, _, seen), (anew_code, _, told) = forked, anew
+    assert (code, seen["leader"], seen["umask"]) == (3, True, 0o31)
+    assert anew_code == 3
+    assert seen.keys() == told.keys()
+    assert {name: (seen[name], fact) for name, fact in told.items() if seen[name] != fact} == {}
+
+
+@pytest.mark.sdk
+def test_a_fork_of_an_sdks_python_sees_what_a_start_anew_sees(tmp_path: Path) -> None:
+    command = (str(runner.python_of("current")), "probe.py")
+    assert_same(
+        facts(tmp_path, anew=False, command=command, shared=runner.SHARED, CODE="3", PYTHONPATH=""),
+        facts(tmp_path, anew=True, command=command, shared=runner.SHARED, CODE="3", PYTHONPATH=""),
+    )
 
 
 def test_a_fork_that_is_killed_ends_with_its_signal(tmp_path: Path) -> None:

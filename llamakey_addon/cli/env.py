@@ -214,7 +214,8 @@ def served(settings: Settings, source: KeySource | None, names: Sequence[str]) -
         replace(provider, missing="")
         if not names
         or not offered
-        or not offered.isdisjoint(_variables(provider))
+        or not (told := _variables(provider))  # the file says nothing of such a one
+        or not offered.isdisjoint(told)
         or not {provider.id, provider.prefix}.isdisjoint(names)
         else replace(provider, missing="your file has no variables of it")
         for provider in everything

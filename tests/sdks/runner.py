@@ -71,11 +71,12 @@ def execute(
     keys = {"FAKE_DENIED_KEY": denied, "FAKE_LIMITED_KEY": limited}
     full = {**known, "HOME": str(home), **quiet, **keys, **run.own, **env}
     begun = time.monotonic()
+    shared: tuple[str, ...] = SHARED
     if run.environment == "node":
         command, shared = ["node"], ()
         full["NODE_PATH"] = str(SDKS / "node" / "node_modules")
     else:
-        command, shared = [str(python_of(run.environment))], SHARED
+        command = [str(python_of(run.environment))]
     command += [str(PROGRAMS / run.program), *args]
     done = starts.run(command, env=full, cwd=home, timeout_s=LIMIT_S, shared=shared)
     assert done.returncode == 0, f"{run.id} ended with {done.returncode}:\n{done.stderr}"

@@ -5,6 +5,7 @@ The fakes demand the real key. What each program does and must give stands in `m
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from tests import harness
+from tests import harness, starts
 from tests.conftest import Start
 from tests.fakes import World
 from tests.harness import Proxy
 from tests.sdks.matrix import RUNS
-from tests.sdks.run import Raises, Run
-from tests.sdks.runner import Outcome, execute, faults, places
+from tests.sdks.run import Environment, Raises, Run
+from tests.sdks.runner import SHARED, Outcome, execute, faults, places, python_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +120,8 @@ def check_denials(run: Run, outcome: Outcome, proxy: Proxy) -> None:
             assert "users.bob.allow" in text
 
 
-def test_the_programs_use_every_sdk_of_the_locks() -> None:
-    """The environments hold no SDK that no program runs."""
-    programs = Path(__file__).parent / "programs"
-    text = "\n".join(path.read_text() for path in programs.iterdir() if path.is_file())
-    text += "\n".join(" ".join(run.args) for run in RUNS)
+def sdk_modules(*names: str) -> set[str]:
+    """What the SDKs of these lists are imported as."""
     modules = {
         "cerebras-cloud-sdk": "cerebras.cloud.sdk",
         "deepgram-sdk": "deepgram",
@@ -134,9 +132,38 @@ def test_the_programs_use_every_sdk_of_the_locks() -> None:
         "writer-sdk": "writerai",
     }
     wanted = set()
-    for name in ("current.in", "old.in"):
+    for name in names:
         for line in (Path(__file__).parent / name).read_text().splitlines():
             package = re.split(r"[=<>\[ ]", line)[0]
             if package and not line.startswith("#"):
                 wanted.add(modules.get(package, package))
+    return wanted
+
+
+def test_the_programs_use_every_sdk_of_the_locks() -> None:
+    """The environments hold no SDK that no program runs."""
+    programs = Path(__file__).parent / "programs"
+    text = "\n".join(path.read_text() for path in programs.iterdir() if path.is_file())
+    text += "\n".join(" ".join(run.args) for run in RUNS)
+    wanted = sdk_modules("current.in", "old.in")
     assert [module for module in sorted(wanted) if not re.search(rf"\b{module}\b", text)] == []
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize("environment", ["current", "old"])
+def test_what_processes_share_is_no_sdk(environment: Environment, tmp_path: Path) -> None:
+    """Each imports its own, when its variables are set."""
+    program = tmp_path / "program.py"
+    program.write_text("import sys\nprint(*sys.modules)")
+    done = starts.run(
+        [str(python_of(environment)), str(program)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        timeout_s=60,
+        shared=SHARED,
+    )
+    modules = set(done.stdout.split())
+    assert "httpx" in modules
+    # the last reads a variable when it is imported; a .pth file makes the name `google`
+    unwanted = {*sdk_modules(f"{environment}.in"), "google.genai", "google.auth", "aiohttp"}
+    assert modules.isdisjoint(unwanted - {"google"})

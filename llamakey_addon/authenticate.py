@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, unquote
 from llamakey_addon import forwarded, handshake, keyfile, keys, signature
 from llamakey_addon.catalogue.models import Slot
 from llamakey_addon.config import Settings
+from llamakey_addon.config.words import folded
 from llamakey_addon.errors import (
     BadRequest,
     ConfigError,
@@ -30,7 +31,7 @@ from llamakey_addon.errors import (
     ProxyKeyWanted,
     Unauthenticated,
 )
-from llamakey_addon.journey import Ask, Provider, User, Visit
+from llamakey_addon.journey import Ask, Provider, Route, User, Visit
 from llamakey_addon.keys import Parsed
 from llamakey_addon.store import KeyRow, Store, StoreError
 from llamakey_addon.tokens import Tokens, looks_issued
@@ -54,6 +55,38 @@ def who(
     """
     try:
         row = _key(ask, provider, store, settings, tokens)
+    except StoreError as error:
+        raise _no_lookup(error) from error
+    return _user(row, settings)
+
+
+def by_ticket(ask: Ask, way: Route, store: Store, settings: Settings, tokens: Tokens) -> User:
+    """Whoever was given the address that a request follows. Where a key came with it, that must be
+    one of the same user's. Raises as `who`."""
+    provider = way.provider
+    try:
+        ticket = tokens.read_ticket(way.ticket, provider.id, way.named_target)
+        if ticket is None or way.endpoint is None:
+            raise Unauthenticated(
+                "The ticket in this address is not for it. Follow an address as the answer named "
+                "it, with nothing taken out or added."
+            )
+        if ticket.ends_s <= time.time():
+            raise Unauthenticated(
+                "The ticket in this address has ended, as has what it leads to. Begin anew."
+            )
+        row = _named(ticket.key_id, store, provider)
+        in_tunnel = ask.passage is not None and ask.passage.key_id != ""
+        if in_tunnel or any(_marked(ask, settings)):
+            shown = _key(ask, provider, store, settings, tokens)
+            if folded(shown.user) != folded(row.user):
+                raise Unauthenticated(
+                    "The address was given to another user than the one whose key came with this "
+                    "request. Begin anew.",
+                    detail=f"key {shown.id} with a ticket of key {row.id}",
+                )
+            row = shown
+        _check_place(row, ask)
     except StoreError as error:
         raise _no_lookup(error) from error
     return _user(row, settings)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from llamakey_addon.errors import BadRequest, Forbidden, Misdirected
 from llamakey_addon.globs import glob
+from llamakey_addon.hosts import fits
 from llamakey_addon.journey import Passage, Upstream
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def check(ask: Ask) -> None:
             f"This tunnel was opened for {passage.host}, and the request's Host says otherwise. "
             "Open one for each host."
         )
-    if not ask.target.startswith(f"/{passage.prefix}/"):
+    if not ask.target.startswith(f"/{passage.lead}/"):
         raise BadRequest("Within a tunnel a request has a path, as in GET /v1/models.")
 
 
@@ -80,6 +81,11 @@ class Hosts:
             (passage.host, passage.port): passage
             for passage in reversed(list(_passages(settings.providers.values())))
         }
+        self._globs = [
+            (glob, provider.prefix)
+            for provider in settings.providers.values()
+            for glob in provider.entry.named_hosts
+        ]
         self._tunnel = settings.door.tunnel
 
     def find(self, host: str, port: int) -> Passage | Upstream:
@@ -90,6 +96,9 @@ class Hosts:
         passage = self._passages.get((host, port))
         if passage is not None:
             return passage
+        for named, prefix in self._globs if port == _TLS_PORT else ():
+            if fits(named, host):
+                return Passage(host, port, prefix, named=host)
         for pattern in self._tunnel:
             of_host, _, of_port = pattern.partition(":")
             if port == int(of_port or _TLS_PORT) and glob(of_host, "names").fullmatch(host):
@@ -105,7 +114,12 @@ class Hosts:
 
 def hosts(providers: Iterable[Provider]) -> list[str]:
     """Every host for which the door stands, once: for its authority."""
-    return list(dict.fromkeys(passage.host for passage in _passages(providers)))
+    known = list(providers)
+    found = [passage.host for passage in _passages(known)]
+    # of a glob, the domain below which its hosts are
+    globs = [glob for provider in known for glob in provider.entry.named_hosts]
+    found += (glob.rpartition("*")[2].partition(".")[2] if "*" in glob else glob for glob in globs)
+    return list(dict.fromkeys(found))
 
 
 def _passages(providers: Iterable[Provider]) -> Iterator[Passage]:

@@ -67,6 +67,9 @@ class RoadEdge:
     def soon(self) -> None:
         self._loop.call_soon(self.road.go_on)
 
+    def is_tls(self) -> bool:
+        return False
+
     def is_own_user(self) -> bool:
         return False
 
@@ -115,6 +118,10 @@ class ClientEdge(RoadEdge):
         self._reading_paused = False
         if (transport := self._transport()) is not None and not transport.is_closing():
             transport.resume_reading()
+
+    def is_tls(self) -> bool:
+        transport = self._transport()
+        return transport is not None and transport.get_extra_info("ssl_object") is not None
 
     def is_own_user(self) -> bool:
         transport = self._transport()

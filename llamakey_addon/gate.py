@@ -18,6 +18,7 @@ from typing import Final
 
 from llamakey_addon import (
     account,
+    addresses,
     admit,
     authenticate,
     authorize,
@@ -110,6 +111,7 @@ class Gate:
         self._admission = self.book.admission
         self._hosts = doorway.Hosts(settings)
         self._strip = settings.strip_headers | {admit.normal(settings.metering.tag_header.encode())}
+        self._names: dict[str, addresses.Names] = {}
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
 
@@ -183,6 +185,7 @@ class Gate:
                 settings.providers,
                 settings.query_keys,
                 aliases=passage is None,
+                named=passage is None or passage.named != "",
             )
             if known is not None:
                 known.keep("route", settings, way)
@@ -192,7 +195,10 @@ class Gate:
             return errand
         if passage is not None and passage.sign_in:
             raise UnknownRoute(f"Of {passage.host} nothing is served here but calls for a token.")
-        user = authenticate.who(ask, way.provider, self._store, settings, self._tokens)
+        if way.ticket and not ask.as_key:
+            user = authenticate.by_ticket(ask, way, self._store, settings, self._tokens)
+        else:
+            user = authenticate.who(ask, way.provider, self._store, settings, self._tokens)
         self._store.used(user.key_id, ask.time_s)
         endpoint = way.endpoint
         recipe = way.provider.recipe
@@ -219,6 +225,8 @@ class Gate:
         )
         try:
             authorize.allow(visit)  # before a body is read for nothing
+            if not ask.as_key:
+                addresses.check_ids(self._names_of(way.provider), way)
             if not way.provider.ready:
                 raise NotReady(
                     f"{way.provider.entry.name} is not set up on this proxy.",
@@ -275,11 +283,15 @@ class Gate:
             *isolation.answer_filters(visit, body, whose, limit_bytes=limit),
         )
         provider = visit.route.provider
+        named = self._addresses(visit)
+        makers += named.filters(limit * 8)
         passage = visit.ask.passage
         region = visit.route.region if passage is None else passage.upstream or visit.route.region
         upstream = region or provider.upstream
         if upstream is None:
             raise NotReady(f"{provider.entry.name} has no upstream on this proxy.")
+        # one upstream for all is asked as we are: for `/<host>/…`
+        by_name = visit.route.host != "" and visit.route.region is None
         headers = http1.upstream_headers(
             visit.ask.headers, strip=self._strip, authority=upstream.authority
         )
@@ -297,9 +309,10 @@ class Gate:
                 call=call,
                 upstream=upstream,
                 method=visit.ask.method,
-                target=visit.route.target,
+                target=visit.route.named_target if by_name else visit.route.target,
                 headers=headers,
                 filters=makers,
+                addresses=named,
                 seal=seal,
                 recipe=provider.recipe,
                 hold=hold,
@@ -447,6 +460,22 @@ class Gate:
         settings = self.settings
         target = f"/{provider.prefix}{path}"
         return route.find(target, method, settings.providers, settings.query_keys)
+
+    def _names_of(self, provider: Provider) -> addresses.Names:
+        names = self._names.get(provider.prefix)
+        if names is None:
+            names = self._names[provider.prefix] = addresses.Names(provider)
+        return names
+
+    def _addresses(self, visit: Visit) -> addresses.Addresses:
+        """What becomes of the provider's addresses in an answer."""
+        way, key_id, tokens = visit.route, visit.user.key_id, self._tokens
+
+        def ticket(target: str, lives_s: int) -> str:
+            return tokens.ticket(key_id, way.provider.id, target, visit.ask.time_s + lives_s)
+
+        names = self._names_of(way.provider)
+        return addresses.Addresses(names, way, visit.ask, self.settings.public_url, ticket)
 
     def _whose(self, visit: Visit) -> Whose:
         """What the user of a request sees of the account."""

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
+    from llamakey_addon.addresses import Addresses
     from llamakey_addon.catalogue.models import Endpoint, Entry, Placement
     from llamakey_addon.filters import MakeFilter
     from llamakey_addon.keys import Secret
@@ -73,6 +74,13 @@ class Passage:
     own."""
     sni: str = ""
     """The name that the client's TLS asked for."""
+    named: str = ""
+    """The host, where it is one of `Entry.named_hosts`."""
+
+    @property
+    def lead(self) -> str:
+        """What stands before a path that came by it, at the front door."""
+        return f"{self.prefix}/{self.named}" if self.named else self.prefix
 
     @property
     def authority(self) -> str:
@@ -111,6 +119,10 @@ class Ask:
 
     websocket: bool = False
     """It asks for a WebSocket; whether rightly so is judged later."""
+    tls: bool = False
+    """The client's connection to us is TLS."""
+    forwarded: bool = False
+    """It came by a trusted proxy before us."""
     passage: Passage | None = None
     """The tunnel that it came by; `target` then begins with the provider's prefix all the same."""
 
@@ -118,7 +130,7 @@ class Ask:
     def sent_target(self) -> str:
         """The target as the client wrote it."""
         passage = self.passage
-        return self.target if passage is None else self.target.removeprefix(f"/{passage.prefix}")
+        return self.target if passage is None else self.target.removeprefix(f"/{passage.lead}")
 
     @property
     def known(self) -> KnownHead | None:
@@ -232,6 +244,9 @@ class Provider:
     """How its credential is made, where that is no key; then `secret` is None."""
     regions: Mapping[str, Upstream] = field(default_factory=dict)
     """Upstreams among which the path chooses (`Entry.regions`), by the region's name."""
+    named_hosts: tuple[str, ...] = ()
+    """Hosts, or globs of them, that the path names and to which requests go; none where the owner
+    has named one upstream for all, which is then asked for `/<host>/…`, as we are."""
     metadata: str = ""
     """Name of the local key for which we are Google's metadata server; "" for not at all."""
 
@@ -261,10 +276,23 @@ class Route:
     """What the endpoint's `{…}` matched."""
     region: Upstream | None = None
     """The upstream that the path chose; None for the provider's own."""
+    host: str = ""
+    """Which of `Entry.named_hosts` the path named; it is no part of `path`."""
+    ticket: str = ""
+    """That came in the query, in place of a key."""
 
     @property
     def target(self) -> str:
         return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def named_path(self) -> str:
+        return f"/{self.host}{self.path}" if self.host else self.path
+
+    @property
+    def named_target(self) -> str:
+        """With the host, where the path named one."""
+        return f"/{self.host}{self.target}" if self.host else self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +455,8 @@ class Grant:
     """The WebSocket to open; None for a plain request."""
     filters: tuple[MakeFilter, ...] = ()
     """What changes the answer on its way to the client."""
+    addresses: Addresses | None = None
+    """What becomes of addresses that its head names."""
 
     @property
     def visit(self) -> Visit:

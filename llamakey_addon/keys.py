@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NoReturn, Self
 
 from llamakey_addon.errors import LlamaKeyError
+from llamakey_addon.hosts import fits
 
 # --- real keys ------------------------------------------------------------------------------------
 
@@ -49,7 +50,7 @@ class Secret:
 
     Arguments:
         value: the key, visible ASCII.
-        hosts: host names, without port, to which it may be sent.
+        hosts: host names, without port, to which it may be sent; or globs of them (`hosts.py`).
         source: where it came from, for people, e.g. `env:OPENAI_API_KEY`.
     """
 
@@ -67,7 +68,10 @@ class Secret:
 
     def reveal(self, host: str) -> bytes:
         """The key itself, for a request to `host`. Raises SecretMisuse for any other host."""
-        if host.lower() not in self._hosts:
+        host = host.lower()
+        if host not in self._hosts and not any(
+            "*" in bound and fits(bound, host) for bound in self._hosts
+        ):
             bound = ", ".join(sorted(self._hosts)) or "no host"
             raise SecretMisuse(
                 f"The key from {self._source} is bound to {bound} and was asked for {host}. "

@@ -137,6 +137,9 @@ class RoadLayer(ClientEdge, layer.Layer):
 
     # ── pressure ──────────────────────────────────────────────────────────────────────────────
 
+    def is_tls(self) -> bool:
+        return bool(self.context.client.tls)
+
     def _transport(self) -> asyncio.Transport | None:
         io = self._handler.transports.get(self.context.client)
         writer = None if io is None else io.writer

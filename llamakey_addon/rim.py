@@ -102,6 +102,9 @@ class Rim(Protocol):
     def soon(self) -> None:
         """Call `Road.go_on` after whatever else waits for its turn."""
 
+    def is_tls(self) -> bool:
+        """Whether the client's connection is TLS."""
+
     def is_own_user(self) -> bool:
         """Whether the client is a process of the proxy's own user on this machine."""
 

@@ -587,7 +587,7 @@ class Road:
             peer = self._gate.peer(self._peer, head.headers)
         else:
             peer = self._peer  # what stands in a tunnel is the client's own word
-            target = f"/{passage.prefix}{target}" if target[0] == "/" else target
+            target = f"/{passage.lead}{target}" if target[0] == "/" else target
         ask = Ask(
             id=new_id(),
             time_s=time.time(),
@@ -598,6 +598,8 @@ class Road:
             body_length=None if head.length == framing.CHUNKED else head.length,
             websocket=head.websocket,
             passage=passage,
+            tls=self._rim.is_tls(),
+            forwarded=peer != self._peer,
         )
         if self._door and passage is None and target != HEALTH_PATH:
             self._connect(ask, head)
@@ -827,6 +829,8 @@ class Road:
         if x.spelled and any(form in raw for form in x.spelled):
             headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
             head = replace(head, reason=mask_all(head.reason, x.spelled))
+        if x.grant.addresses is not None:
+            headers = x.grant.addresses.headers(headers)
         endpoint = x.grant.visit.route.endpoint
         x.meter = meter_for(endpoint, head.status, headers, x.grant.asked)
         x.chain = chain_for(x.grant.filters, head.status, headers)

@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_plus, unquote_to_bytes
 
+from llamakey_addon.addresses import TICKET
 from llamakey_addon.errors import BadRequest, MethodRefused, UnknownRoute
-from llamakey_addon.journey import Route
+from llamakey_addon.hosts import fits
+from llamakey_addon.journey import Route, Upstream
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Endpoint, Entry
-    from llamakey_addon.journey import Provider, Upstream
+    from llamakey_addon.journey import Provider
 
 __all__ = ["find"]
 
@@ -46,6 +48,7 @@ _ENCODED_SLASH = re.compile(r"%2[Ff]")
 _DOTS = frozenset({b".", b".."})
 _STRUCTURE = b"./\\"
 _LOCAL_KEY = "sk-lmk-"
+_TICKET = f"{TICKET}="
 
 
 def find(
@@ -55,12 +58,14 @@ def find(
     query_keys: frozenset[str],
     *,
     aliases: bool = True,
+    named: bool = True,
 ) -> Route:
     """The way of a request with this target and method.
 
     `providers` are keyed by prefix; `query_keys` are the lower-case names of query parameters in
     which some SDK puts its key. `aliases`: whether forms of a path that users are known to write
-    become the provider's own. The bare prefix (`/anthropic`, `/anthropic/`) has the path `/`.
+    become the provider's own; `named`: whether the path may name one of the provider's hosts. The
+    bare prefix (`/anthropic`, `/anthropic/`) has the path `/`.
 
     Raises `BadRequest` for a target that is malformed or ambiguous, `MethodRefused` for methods
     that no API has, and `UnknownRoute` where no provider has the prefix.
@@ -91,16 +96,37 @@ def find(
             f"The path has a %2F, which {entry.name} does not use in paths. Write a plain / or "
             "take the slash out of the id."
         )
-    guide = _guide(entry)
+    host, path, glob = _named(entry, path) if named else ("", path, "")
+    guide = _guide(entry, glob)
     if aliases:
         path = guide.rewrite(path)
     endpoint, params = guide.match(method, path if plain else _reading(path))
-    region = _region(provider, guide, path)
+    region = _of_host(provider, host) if host else _region(provider, guide, path)
+    ticket = ""
     if query:
-        query = _without_credential(query, guide.query_slots, query_keys)
+        query, ticket = _without_credential(query, guide.query_slots, query_keys)
     if "%" in query or _LOCAL_KEY in query or not plain or _LOCAL_KEY in path:
         _refuse_local_key(path, query)
-    return Route(provider, endpoint, path, query, params, region)
+    return Route(provider, endpoint, path, query, params, region, host, ticket)
+
+
+def _named(entry: Entry, path: str) -> tuple[str, str, str]:
+    """The host that a path's first segment names, the rest of the path, and the glob of the host;
+    of a path that names none, the path alone."""
+    if entry.named_hosts:
+        host, slash, rest = path[1:].partition("/")
+        for glob in entry.named_hosts:
+            if fits(glob, host):
+                return host, slash + rest or "/", glob
+    return "", path, ""
+
+
+def _of_host(provider: Provider, host: str) -> Upstream | None:
+    """The upstream that a host is; None where the owner has named one for all."""
+    if not any(fits(glob, host) for glob in provider.named_hosts):
+        return None
+    ca = "" if provider.upstream is None else provider.upstream.ca
+    return Upstream("https", host, 443, ca=ca, owner=provider.id)
 
 
 def _region(provider: Provider, guide: _Guide, path: str) -> Upstream | None:
@@ -213,18 +239,23 @@ def _refuse_local_key(path: str, query: str) -> None:
         )
 
 
-def _without_credential(query: str, own: frozenset[str], known: frozenset[str]) -> str:
+def _without_credential(query: str, own: frozenset[str], known: frozenset[str]) -> tuple[str, str]:
     """`query` without parameters that carry a key: the provider's own slots, whatever they hold,
-    and other providers' where they hold a local key. The rest stays byte for byte."""
+    and other providers' where they hold a local key. The rest stays byte for byte. And a ticket, if
+    there is one; the last, which is the one that we have put there."""
     kept = []
+    ticket = ""
     for parameter in query.split("&"):
+        if parameter.startswith(_TICKET):
+            ticket = parameter[len(_TICKET) :]
+            continue
         name, _, value = parameter.partition("=")
         # Google reads `$key` as `key`; encoded names are read as what they decode to.
         name = unquote_plus(name).lstrip("$").lower()
         if name in own or (name in known and _LOCAL_KEY in unquote(value)):
             continue
         kept.append(parameter)
-    return "&".join(kept)
+    return "&".join(kept), ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,34 +287,39 @@ class _Guide:
         return self.match("GET", path) if method == "HEAD" else (None, {})
 
 
-_guides: dict[int, tuple[Entry, _Guide]] = {}
+_guides: dict[tuple[int, str], tuple[Entry, _Guide]] = {}
 _GUIDES_KEPT = 1024
 
 
-def _guide(entry: Entry) -> _Guide:
-    """The guide of an entry, compiled once. Keyed by identity: hashing an entry would visit all of
-    it on each request. The entry is kept beside, so that its id is not given to another."""
-    known = _guides.get(id(entry))
+def _guide(entry: Entry, host: str = "") -> _Guide:
+    """The guide of an entry, or of one of its hosts, compiled once. Keyed by identity: hashing an
+    entry would visit all of it on each request. The entry is kept beside, so that its id is not
+    given to another."""
+    known = _guides.get((id(entry), host))
     if known is not None:
         return known[1]
     if len(_guides) >= _GUIDES_KEPT:  # entries of configurations long reloaded
         _guides.clear()
-    guide = _compile(entry)
-    _guides[id(entry)] = (entry, guide)
+    guide = _compile(entry, host)
+    _guides[id(entry), host] = (entry, guide)
     return guide
 
 
-def _compile(entry: Entry) -> _Guide:
+def _compile(entry: Entry, host: str) -> _Guide:
     literal: dict[tuple[str, str], Endpoint] = {}
     patterns: dict[str, list[tuple[re.Pattern[str], Endpoint]]] = {}
     for endpoint in entry.endpoints:
+        if endpoint.host != host:
+            continue
         for method in endpoint.methods:
             if "{" in endpoint.path:
                 patterns.setdefault(method, []).append((_pattern(endpoint.path), endpoint))
             else:
                 literal.setdefault((method, endpoint.path), endpoint)
     return _Guide(
-        aliases=tuple((re.compile(alias.pattern), alias.path) for alias in entry.aliases),
+        aliases=tuple((re.compile(alias.pattern), alias.path) for alias in entry.aliases)
+        if not host
+        else (),
         literal=literal,
         patterns={method: tuple(known) for method, known in patterns.items()},
         query_slots=frozenset(

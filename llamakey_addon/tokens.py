@@ -4,6 +4,7 @@ Some SDKs insist on a token that somebody issues, or on signing with a private k
 from a local key, and end with it: each use looks the key up, so that a revocation counts at once.
 
     token     `sk-lmk-<id>-t<end>_<seal>`: the key's id, one provider, and when it ends
+    ticket    `sk-lmk-<id>-u<end>_<seal>`: the same, for one address alone
     key file  an RSA key pair, whose public half is named and sealed in the file's key id
 
 Seals are HMACs by a secret of this installation's, `token.secret` in the data folder. It is not in
@@ -35,8 +36,9 @@ LIVES_S: Final = 1800
 _SECRET_BYTES: Final = 32
 _MODULUS_BYTES: Final = 256
 _TOKEN = re.compile(rf"{keys.MARK}([a-z0-9]+)-t([0-9a-f]{{8}})_([0-9A-Za-z_-]{{43}})")
+_TICKET = re.compile(rf"{keys.MARK}([a-z0-9]+)-u([0-9a-f]{{8}})_([0-9A-Za-z_-]{{43}})")
 _TRACE = re.compile(
-    rf"(?P<token>{keys.MARK}(?P<of>[a-z0-9]+)-t(?P<ends>[0-9a-f]{{8}})_[0-9A-Za-z_-]{{43}})"
+    rf"(?P<token>{keys.MARK}(?P<of>[a-z0-9]+)-[tu](?P<ends>[0-9a-f]{{8}})_[0-9A-Za-z_-]{{43}})"
     r"|lmk\.(?P<owner>[a-z0-9]+)\.[0-9A-Za-z_-]{342}\.[0-9A-Za-z_-]{43}".encode()
 )
 _KID = re.compile(r"lmk\.([a-z0-9]+)\.([0-9A-Za-z_-]{342})\.([0-9A-Za-z_-]{43})")
@@ -44,7 +46,8 @@ _KID = re.compile(r"lmk\.([a-z0-9]+)\.([0-9A-Za-z_-]{342})\.([0-9A-Za-z_-]{43})"
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that this installation has issued; whether its key is valid is another question."""
+    """A token or ticket that this installation has issued; whether its key is valid is another
+    question."""
 
     key_id: str
     ends_s: float
@@ -92,6 +95,22 @@ class Tokens:
             return None
         key_id, ends, seal = match.groups()
         wanted = self._seal("token", key_id, provider, ends)
+        return Token(key_id, int(ends, 16)) if hmac.compare_digest(seal, wanted) else None
+
+    def ticket(self, key_id: str, provider: str, target: str, ends_s: float) -> str:
+        """A ticket for one address of a provider: `target` is what follows its prefix. Raises
+        NotReady."""
+        ends = f"{int(ends_s):08x}"
+        seal = self._seal("ticket", key_id, provider, ends, target)
+        return f"{keys.MARK}{key_id}-u{ends}_{seal}"
+
+    def read_ticket(self, text: str, provider: str, target: str) -> Token | None:
+        """The ticket that `text` is, also one that has ended; None for anything else."""
+        match = _TICKET.fullmatch(text)
+        if match is None:
+            return None
+        key_id, ends, seal = match.groups()
+        wanted = self._seal("ticket", key_id, provider, ends, target)
         return Token(key_id, int(ends, 16)) if hmac.compare_digest(seal, wanted) else None
 
     def name_pair(self, key_id: str, modulus: int) -> str:

@@ -24,6 +24,7 @@ from typing import IO, Any, Literal
 import yaml
 
 from llamakey_addon import certificates
+from llamakey_addon.tokens import traces
 from tests import canary, starts
 from tests.fakes import World, aws, google, tokens
 from tests.fakes.families import FAMILIES
@@ -47,6 +48,7 @@ KEY_VARIABLES = {
     "deepgram": "DEEPGRAM_API_KEY",
     "deepseek": "DEEPSEEK_API_KEY",
     "elevenlabs": "ELEVENLABS_API_KEY",
+    "fal": "FAL_KEY",
     "fireworks": "FIREWORKS_API_KEY",
     "gemini": "GEMINI_API_KEY",
     "groq": "GROQ_API_KEY",
@@ -57,6 +59,7 @@ KEY_VARIABLES = {
     "ollama": "OLLAMA_API_KEY",
     "openai": "OPENAI_API_KEY",
     "openrouter": "OPENROUTER_API_KEY",
+    "pinecone": "PINECONE_API_KEY",
     "perplexity": "PERPLEXITY_API_KEY",
     "replicate": "REPLICATE_API_TOKEN",
     "stability": "STABILITY_API_KEY",
@@ -189,7 +192,10 @@ class Proxy:
         found = canary.find_in_folder(self.folder, real)
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and not path.is_symlink() and path.name != "llamakey_local.env":
-                found += [f"{path}: {key}" for key in canary.find(path.read_bytes(), self.keys)]
+                content = path.read_bytes()
+                found += [f"{path}: {key}" for key in canary.find(content, self.keys)]
+                derived = traces(content)
+                found += [f"{path}: {content[each.at : each.end]!r}" for each in derived]
         return found
 
 

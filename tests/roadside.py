@@ -91,6 +91,7 @@ class Rim:
         self.own_user = True
         self.secured_as = ""
         """The host that TLS is to be spoken as."""
+        self.tls = False
         self.road: Road
         self.at_once: list[Link | Denied] = []
         """Wishes are granted from here at once; when it is empty they wait for `Bench.open`."""
@@ -159,6 +160,9 @@ class Rim:
 
     def wake_at(self, when_s: float) -> None:
         self.alarm_s = when_s
+
+    def is_tls(self) -> bool:
+        return self.tls
 
     def is_own_user(self) -> bool:
         return self.own_user

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llamakey_addon.hosts import GLOB
+
 _FIELD_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 _SUBPROTOCOL = r"^(?:[A-Za-z0-9._-]+, )*[A-Za-z0-9._-]*\{key\}$"
 
@@ -247,6 +249,41 @@ class Owned(Model):
         return self
 
 
+type AddressPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*-]+(?:\[\]|\.[A-Za-z0-9_*-]+)*$")]
+"""As a JsonPath; `*` stands for any name: `results[].urls.*`."""
+
+
+class Address(Model):
+    """Where answers name an address of the provider's own that the client will follow with its
+    key: it becomes one of the proxy's. Addresses elsewhere, and of hosts that are not the
+    provider's, are left as they are. (Headers that name addresses by
+    HTTP's own rules, `Location` and `Link`, are known for every provider.)
+    """
+
+    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of those that answer so."""
+    at: tuple[AddressPath, ...] = ()
+    """Where in the JSON of an answer, or of a server-sent event."""
+    header: Annotated[str, Field(pattern=_FIELD_NAME)] | None = None
+    """Or the header that holds it."""
+    bare: bool = False
+    """What stands there may be a host alone, such as `index-1.svc.example.io`."""
+    keyless_s: int = 0
+    """Where the client follows it without its key: for how many seconds the provider takes it. The
+    address gets a ticket then, which is good for the user who was given it and no longer."""
+    ids: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ...] = ()
+    """Query parameters of such addresses, by which one is told: no request has one without a
+    ticket."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Address:
+        if bool(self.at) == bool(self.header):
+            raise ValueError("an address stands `at` places of JSON or in a `header`")
+        if self.ids and not self.keyless_s:
+            raise ValueError("`ids` are of addresses that are followed without a key (`keyless_s`)")
+        return self
+
+
 class ModelNames(Model):
     """How a provider writes one model in several ways."""
 
@@ -278,6 +315,8 @@ class Endpoint(Model):
     """Pattern of the provider's path: `{name}` matches one segment (or the part of a segment up to
     a literal that follows, as in `/v1beta/models/{model}:generateContent`), `{name...}` one or
     more segments."""
+    host: str = ""
+    """Which of `named_hosts` has it; empty: the provider's upstream."""
     model: Literal["none", "body", "path", "multipart", "query", "message"] = "none"
     """Where the model's name stands: a field of the JSON body, a part `{model}` of the path, a form
     field of a multipart body, a query parameter, a field of a WebSocket's messages, or nowhere."""
@@ -354,9 +393,10 @@ class Client(Model):
     sdk: str
     """Package and language, e.g. `openai (python)`."""
     env: dict[str, str] = {}
-    """Environment: `{proxy}` stands for the proxy's URL without a trailing slash, `{prefix}` for
-    this provider's prefix, `{key}` for the local key (with `client_prefix`), `{key_id}` for its id
-    and `{key_file}` for a credentials file of Google's that holds it."""
+    """Environment: `{proxy}` stands for the proxy's URL without a trailing slash, `{authority}` for
+    the same without its scheme, `{prefix}` for this provider's prefix, `{key}` for the local key
+    (with `client_prefix`), `{key_id}` for its id and `{key_file}` for a credentials file of
+    Google's that holds it."""
     code: str = ""
     """For SDKs that no variable redirects: the constructor call to write, same placeholders."""
     door: Literal["front", "second", "none"] = "front"
@@ -425,11 +465,26 @@ class Entry(Model):
     regions: Regions | None = None
     hosts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")], ...] = ()
     """Further hosts of the provider for which the second door takes the same requests."""
+    named_hosts: tuple[Annotated[str, Field(pattern=GLOB)], ...] = ()
+    """Further hosts of the provider, or globs of them (`hosts.py`), among which the path chooses:
+    its first segment behind the prefix names one, as in `/fal/queue.fal.run/fal-ai/flux`."""
+    addresses: tuple[Address, ...] = ()
+    """Where answers name the provider's own addresses."""
     owned: tuple[Owned, ...] = ()
     """What users make under the account; each sees their own."""
     endpoints: tuple[Endpoint, ...] = ()
     clients: tuple[Client, ...] = ()
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _knows_its_names(self) -> Entry:
+        hosts = {endpoint.host for endpoint in self.endpoints} - {"", *self.named_hosts}
+        if hosts:
+            raise ValueError(f"`named_hosts` does not have {', '.join(sorted(hosts))}")
+        named = {name for address in self.addresses for name in address.endpoints}
+        if unknown := named - {endpoint.name for endpoint in self.endpoints}:
+            raise ValueError(f"`endpoints` does not have {', '.join(sorted(unknown))}")
+        return self
 
 
 class Envelope(Model):

@@ -136,6 +136,7 @@ def _filler(provider: Provider, proxy: str, key: str) -> Callable[[str], str]:
     """Fills the placeholders of a template of this provider's."""
     words = (
         ("{proxy}", proxy),
+        ("{authority}", proxy.partition("://")[2]),
         ("{prefix}", provider.prefix),
         ("{key}", provider.entry.credential.client_prefix + key),
         ("{key_id}", parsed.id if (parsed := keys.parse(key)) else "-YOUR-KEYS-ID"),

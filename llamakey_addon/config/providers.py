@@ -168,6 +168,7 @@ class Assembly:
             missing=missing,
             recipe=recipe,
             regions=regions,
+            named_hosts=_named_hosts(entry, part),
             metadata=self._metadata(entry, part),
         )
 
@@ -368,7 +369,8 @@ class Assembly:
             if part.key is not None:
                 self._warn(place, f"{entry.name} is not ready: {problem}.")
             return None, problem
-        return Secret(value, hosts=_hosts(upstream, regions), source=source), ""
+        hosts = _hosts(upstream, regions) | {*_named_hosts(entry, part)}
+        return Secret(value, hosts=hosts, source=source), ""
 
     def _check_reference(self, place: tuple[str, ...], ref: str, entry: Entry) -> bool:
         """Whether a key is a reference, or stands in clear; else it is a fault."""
@@ -415,6 +417,11 @@ class Assembly:
 def _hosts(upstream: Upstream, regions: Mapping[str, Upstream]) -> frozenset[str]:
     """All that a provider's credential may be sent to."""
     return frozenset({upstream.host, *(region.host for region in regions.values())})
+
+
+def _named_hosts(entry: Entry, part: ProviderPart) -> tuple[str, ...]:
+    """Hosts that a path may name; none where the owner has named one upstream for all."""
+    return () if part.upstream is not None else entry.named_hosts
 
 
 def _of_own(credential: Credential) -> Credential:

@@ -97,7 +97,7 @@ def answer_filters(
     endpoint = visit.route.endpoint
     makers: list[MakeFilter] = []
     learn: partial[Any]
-    if (found := kinds.what(visit.route.path, method)) is not None:
+    if (found := kinds.what(visit.route.named_path, method)) is not None:
         kind, what, id = found
         if what == "list":
             if whose.active and kind.owned.listed:
@@ -107,7 +107,7 @@ def answer_filters(
                 learn = partial(answers.claim_new, kind, kinds, whose)
                 makers.append(_for_told(learn, limit_bytes))
         elif method == "DELETE":
-            if visit.route.path.rstrip("/").endswith(f"/{id}"):
+            if visit.route.named_path.rstrip("/").endswith(f"/{id}"):
                 makers.append(_for_deleted(kind, whose, kind.normal(id) or id))
         elif kind.owned.yields:
             learn = partial(answers.claim_yields, kind, kinds, whose)
@@ -124,7 +124,7 @@ def answer_filters(
 
 
 def _in_head(visit: Visit, kinds: Kinds) -> Iterator[Mention]:
-    paths = readings(visit.route.path)
+    paths = readings(visit.route.named_path)
     if not paths:
         raise BadRequest("The path can be read in too many ways. Write it plainly.")
     for path in paths:
@@ -173,7 +173,7 @@ def _is_upload(visit: Visit) -> bool:
     if endpoint is not None and endpoint.model == "multipart":
         return True
     kinds = kinds_of(visit.route.provider.entry)
-    found = kinds.what(visit.route.path, visit.ask.method)
+    found = kinds.what(visit.route.named_path, visit.ask.method)
     return (found is not None and found[1] == "make") or (
         endpoint is not None and any(endpoint.name in kind.owned.made_by for kind in kinds.all)
     )

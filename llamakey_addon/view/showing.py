@@ -131,9 +131,9 @@ class Showing:
             self._up.add(data)
 
     def answered(self, status: int, reason: bytes, headers: Headers) -> None:
-        if status == SWITCHED:
-            # The subprotocol that a client is told may be the one in which it sent its key.
-            headers = tuple((name, redact(value)) for name, value in headers)
+        # The subprotocol that a client is told may be the one in which it sent its key; an address
+        # may hold a ticket.
+        headers = tuple((name, redact(value)) for name, value in headers)
         answer = roadflow.response(status, reason, headers, None, time.time())
         if status == SWITCHED:
             data = WebSocketData()

@@ -18,7 +18,7 @@ from tests.catalogue.providers import every
 CATALOGUE = catalogue.load()
 ENTRIES = list(CATALOGUE.entries.values())
 PROVIDERS = every()
-PLACEHOLDERS = {"proxy", "prefix", "key", "key_id", "key_file"}
+PLACEHOLDERS = {"proxy", "authority", "prefix", "key", "key_id", "key_file"}
 
 GOOD = """
 id: acme
@@ -204,8 +204,11 @@ def test_endpoints_are_found_by_their_own_paths(entry: Entry) -> None:
         assert (endpoint.model == "path") == ("model" in names), endpoint.name
         sample = re.sub(r"\{[a-z_]+\.\.\.\}", "s1/s2", endpoint.path)
         sample = re.sub(r"\{[a-z_]+\}", "s1", sample)
+        host = f"/{endpoint.host.replace('*', 'x1')}" if endpoint.host else ""
         for method in endpoint.methods:
-            way = route.find(f"/{entry.prefix}{sample}", method, PROVIDERS, CATALOGUE.query_keys)
+            way = route.find(
+                f"/{entry.prefix}{host}{sample}", method, PROVIDERS, CATALOGUE.query_keys
+            )
             assert way.path == sample
             assert way.endpoint is endpoint, sample
             assert sorted(way.params) == sorted(names)

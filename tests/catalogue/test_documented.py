@@ -22,7 +22,7 @@ def test_documented_call_reaches_its_path(call: documented.Call) -> None:
         PROVIDERS,
         CATALOGUE.query_keys,
     )
-    assert way.target == call.target
+    assert way.named_target == call.target
     assert way.provider.id == call.provider
     assert way.endpoint is not None, "the catalogue does not know this endpoint"
     if way.endpoint.model == "path":

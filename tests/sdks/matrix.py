@@ -1,14 +1,15 @@
 """Which SDK is run how: its environment variables, its arguments, and what must come of it.
 
 Variables and URLs are those that each SDK was seen to read. `{openai}` stands for the provider's
-base (`PROXY/openai`, or the fake's own origin in a direct run) and `{key_openai}` for a key.
+base (`PROXY/openai`, or the fake's own origin in a direct run), `{authority_openai}` for that less
+its scheme, and `{key_openai}` for a key.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-from tests.fakes.families import anthropic, gemini, openai
+from tests.fakes.families import anthropic, fal, gemini, openai
 from tests.sdks.run import Environment, Raises, Run
 
 TEXT = openai.TEXT
@@ -57,6 +58,7 @@ ANTHROPIC = {"ANTHROPIC_BASE_URL": "{anthropic}", "ANTHROPIC_API_KEY": "{key_ant
 COHERE = {"CO_API_URL": "{cohere}", "CO_API_KEY": "{key_cohere}"}
 GEMINI = {"GOOGLE_GEMINI_BASE_URL": "{gemini}", "GEMINI_API_KEY": "{key_gemini}"}
 GROQ = {"GROQ_BASE_URL": "{groq}", "GROQ_API_KEY": "{key_groq}"}
+PINECONE = {"PINECONE_CONTROLLER_HOST": "{pinecone}", "PINECONE_API_KEY": "{key_pinecone}"}
 AZURE = {"AZURE_OPENAI_ENDPOINT": "{azure}", "AZURE_OPENAI_API_KEY": "{key_azure}"}
 
 IDENTITY = {"OPENAI_ORG_ID": "org-of-the-client", "OPENAI_PROJECT_ID": "proj-of-the-client"}
@@ -152,6 +154,7 @@ RUNS = (
                 "embeddings": VECTOR,
                 "count": 9,
                 "pages": list(gemini.NAMES),
+                "upload": [True, UPLOAD_BYTES],
                 "denied": Raises("ClientError"),
                 "limited": [403, "PERMISSION_DENIED"],
                 "rate_limited": [429, "RESOURCE_EXHAUSTED"],
@@ -298,10 +301,55 @@ RUNS = (
             "plain": TEXT,
             "prediction": ["fake1prediction", "succeeded"],
             "pages": ["fake1prediction", "fake1prediction"],
+            "more_pages": [2, 2],
+            "stream": TEXT,
             "upload": UPLOAD_BYTES,
             "denied": Raises("ReplicateError"),
             "limited": Raises("ReplicateError"),
         },
+    ),
+    Run(
+        "fal",
+        "fal_python.py",
+        ("fal",),
+        {
+            "FAL_RUN_HOST": "{authority_fal}",
+            "FAL_QUEUE_RUN_HOST": "{authority_fal}/queue.fal.run",
+            "FAL_KEY": "{key_fal}",
+        },
+        {
+            "plain": fal.IMAGE,
+            "stream": TEXT,
+            "subscribe": TEXT,
+            "queue": [["Completed"], TEXT],
+            "denied": Raises("FalClientHTTPError"),
+            "limited": Raises("FalClientHTTPError"),
+        },
+    ),
+    Run(
+        "pinecone",
+        "pinecone_python.py",
+        ("pinecone",),
+        PINECONE,
+        {
+            "pages": ["docs-example"],
+            "embeddings": VECTOR,
+            "index": [2, "a", 7],
+            "denied": Raises("UnauthorizedError"),
+            "limited": Raises("ForbiddenError"),
+        },
+    ),
+    Run(
+        "pinecone-node",
+        "pinecone_node.cjs",
+        ("pinecone",),
+        PINECONE,
+        {
+            "pages": ["docs-example"],
+            "index": ["a", 7],
+            "denied": Raises("PineconeAuthorizationError", speaks=False),
+        },
+        "node",
     ),
     Run(
         "elevenlabs",
@@ -502,6 +550,7 @@ RUNS = (
             "genai_stream": TEXT,
             "genai_embeddings": VECTOR,
             "genai_pages": list(gemini.NAMES),
+            "genai_upload": [True, UPLOAD_BYTES],
             "genai_limited": Raises("ApiError"),
         },
         "node",

@@ -52,7 +52,8 @@ class Outcome:
 
 def places(bases: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
     """What the `{…}` of a Run's values stand for."""
-    return {**bases, **{f"key_{id}": key for id, key in keys.items()}}
+    bare = {f"authority_{id}": base.partition("://")[2] for id, base in bases.items()}
+    return {**bases, **bare, **{f"key_{id}": key for id, key in keys.items()}}
 
 
 def execute(

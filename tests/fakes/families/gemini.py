@@ -3,12 +3,15 @@
 Shapes from https://ai.google.dev/api: overview (`x-goog-api-key`; `?key=` as in Google's API-key
 documentation), generate-content (JSON; streamGenerateContent with `alt=sse`: data-only events, else
 one JSON array), tokens (countTokens), embeddings (embedContent, batchEmbedContents), models (pages
-by `pageSize`/`pageToken`), files (simple upload, `:download`); errors are google.rpc.Status, a
-wrong key being INVALID_ARGUMENT with reason API_KEY_INVALID (400). The OpenAI-compatible surface at
+by `pageSize`/`pageToken`), files (simple upload; resumable by `x-goog-upload-*` headers, the start
+answered with an absolute x-goog-upload-url; `:download`); errors are google.rpc.Status, a wrong key
+being INVALID_ARGUMENT with reason API_KEY_INVALID (400). The OpenAI-compatible surface at
 /v1beta/openai takes the key as Bearer (https://ai.google.dev/gemini-api/docs/openai).
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from tests.fakes.families import openai
 from tests.fakes.families.base import BEARER, Family, Way
@@ -17,6 +20,7 @@ from tests.fakes.wire import Reply, Request, Routes, binary_reply, json_reply, s
 
 USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 4, "totalTokenCount": 13}
 NAMES = tuple(f"models/gemini-fake-{number}" for number in range(1, 6))
+API = "https://generativelanguage.googleapis.com"
 routes = Routes()
 
 
@@ -124,18 +128,35 @@ def model(request: Request) -> Reply:
 
 
 def upload(request: Request) -> Reply:
-    """Simple upload: the body is the file."""
-    uri = "https://generativelanguage.googleapis.com/v1beta/files/fake1"
+    """Simple upload: the body is the file. A resumable one ends with its last piece."""
+    commands = request.header("x-goog-upload-command")
+    id = request.query.get("upload_id", "")
+    if "start" in commands:
+        id = hashlib.sha256(request.body).hexdigest()[:12]
+        place = f"{API}/upload{request.path.removeprefix('/upload')}?upload_id={id}"
+        return Reply(
+            headers=(
+                ("x-goog-upload-status", "active"),
+                ("x-goog-upload-url", f"{place}&upload_protocol=resumable"),
+                ("x-goog-upload-control-url", f"{place}&upload_protocol=resumable"),
+                ("x-guploader-uploadid", id),
+            )
+        )
+    if id and "finalize" not in commands:
+        return Reply(headers=(("x-goog-upload-status", "active"),))
+    name = f"files/{id or 'fake1'}"
     return json_reply(
         {
             "file": {
-                "name": "files/fake1",
+                "name": name,
                 "mimeType": request.header("content-type"),
                 "sizeBytes": str(request.body_length),
-                "uri": uri,
+                "uri": f"{API}/v1beta/{name}",
                 "state": "ACTIVE",
             }
-        }
+        },
+        200,
+        ("x-goog-upload-status", "final"),
     )
 
 

@@ -2,15 +2,16 @@
 
 Shapes from https://replicate.com/docs/reference/http: authentication (Bearer),
 models.predictions.create (201, `Prefer: wait`), predictions.get, predictions.list (pages by an
-absolute `next` URL), files.create (multipart `content`), models.get; errors are problem+json
-(`{"title", "detail", "status"}`).
+absolute `next` URL), streams (https://replicate.com/docs/topics/predictions/streaming: an absolute
+`urls.stream` on a host of its own, server-sent events `output` and `done`), files.create (multipart
+`content`), models.get; errors are problem+json (`{"title", "detail", "status"}`).
 """
 
 from __future__ import annotations
 
 from tests.fakes.families.base import BEARER, Family
 from tests.fakes.families.openai import WORDS
-from tests.fakes.wire import Reply, Request, Routes, json_reply
+from tests.fakes.wire import Reply, Request, Routes, json_reply, sse_reply
 
 routes = Routes()
 API = "https://api.replicate.com/v1"
@@ -46,6 +47,8 @@ def _prediction(status: str = "succeeded") -> dict[str, object]:
         "urls": {
             "get": f"{API}/predictions/fake1prediction",
             "cancel": f"{API}/predictions/fake1prediction/cancel",
+            "stream": "https://stream.replicate.com/v1/predictions/fake1prediction",
+            "web": "https://replicate.com/p/fake1prediction",
         },
     }
 
@@ -66,8 +69,22 @@ def get(_: Request) -> Reply:
 
 
 @routes("GET", "/v1/predictions")
-def listing(_: Request) -> Reply:
-    return json_reply({"previous": None, "next": None, "results": [_prediction(), _prediction()]})
+def listing(request: Request) -> Reply:
+    """Two pages."""
+    last = "cursor" in request.query
+    return json_reply(
+        {
+            "previous": f"{API}/predictions" if last else None,
+            "next": None if last else f"{API}/predictions?cursor=cD0yMDI2",
+            "results": [_prediction(), _prediction()],
+        }
+    )
+
+
+@routes("GET", "/stream.replicate.com/v1/predictions/{id}")
+def stream(_: Request) -> Reply:
+    words = (f"event: output\nid: {n}\ndata: {word}\n\n" for n, word in enumerate(WORDS))
+    return sse_reply(*(word.encode() for word in words), b"event: done\ndata: {}\n\n")
 
 
 @routes("POST", "/v1/files")

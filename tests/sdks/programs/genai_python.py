@@ -1,8 +1,10 @@
 """google-genai for Python."""
 
+import io
+
 from google import genai
 from google.genai import errors
-from surfaces import DENIED, LIMITED, surface
+from surfaces import DENIED, LIMITED, UPLOAD, surface
 
 client = genai.Client()
 
@@ -36,6 +38,18 @@ def count():
 @surface
 def pages():
     return [model.name for model in client.models.list(config={"page_size": 2})]
+
+
+@surface
+def upload():
+    made = client.files.upload(
+        file=io.BytesIO(UPLOAD),
+        config={"mime_type": "text/plain", "display_name": f"python {genai.__version__}"},
+    )
+    return [
+        made.uri == f"https://generativelanguage.googleapis.com/v1beta/{made.name}",
+        made.size_bytes,
+    ]
 
 
 @surface

@@ -2,7 +2,7 @@
 const { Anthropic } = require("@anthropic-ai/sdk");
 const { Groq } = require("groq-sdk");
 const { GoogleGenAI } = require("@google/genai");
-const { DENIED, LIMITED, run } = require("./surfaces.cjs");
+const { DENIED, LIMITED, UPLOAD, run } = require("./surfaces.cjs");
 
 const anthropic = new Anthropic({ maxRetries: 0 });
 const groq = new Groq({ maxRetries: 0 });
@@ -41,6 +41,11 @@ run({
     const found = [];
     for await (const model of await genai.models.list({ config: { pageSize: 2 } })) found.push(model.name);
     return found;
+  },
+  genai_upload: async () => {
+    const file = new Blob([UPLOAD], { type: "text/plain" });
+    const made = await genai.files.upload({ file, config: { mimeType: "text/plain", displayName: "node" } });
+    return [made.uri === `https://generativelanguage.googleapis.com/v1beta/${made.name}`, Number(made.sizeBytes)];
   },
   genai_limited: () => new GoogleGenAI({ apiKey: LIMITED }).models.generateContent(contents),
 });

@@ -24,6 +24,17 @@ def pages():
 
 
 @surface
+def more_pages():
+    pages = replicate.paginate(replicate.predictions.list)
+    return [len(page.results) for page in pages]
+
+
+@surface
+def stream():
+    return "".join(str(event) for event in replicate.stream("fake/writer", input={"prompt": "hi"}))
+
+
+@surface
 def upload():
     content = io.BytesIO(UPLOAD)
     content.name = "notes.txt"

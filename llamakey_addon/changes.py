@@ -24,7 +24,7 @@ LOOK_S: Final = 1.0
 #: So many looks lie between two at the certificate's end: an hour.
 _LOOKS_A_RENEWAL: Final = 3600
 #: Settings that a running process cannot change, beside `listen`.
-_FIXED: Final = ("data_folder", "view")
+_FIXED: Final = ("data_folder", "view", "workers")
 
 type _Print = tuple[int, int, int]
 
@@ -136,15 +136,16 @@ class Changes:
             f"{why}: not taken, the proxy goes on with the settings it has.\n{faults}"
         )
 
-    def take(self, why: str, new: Settings) -> None:
-        """These are the settings from now on; say so."""
+    def take(self, why: str, new: Settings, *, restarted: bool = False) -> None:
+        """These are the settings from now on, of those that run or of new processes; say so."""
         current, self.settings = self.settings, new
         journal = self._journal
         journal.reload(new)
         for warning in new.warnings:
             if warning not in current.warnings:
                 journal.note(f"warning: {warning}")
-        fixed = [name for name in _FIXED if getattr(new, name) != getattr(current, name)]
+        changed = [name for name in _FIXED if getattr(new, name) != getattr(current, name)]
+        fixed = [] if restarted else changed
         if (written := _written_listen(new.path)) != self._written_listen:
             self._written_listen = written
             fixed.append("listen")

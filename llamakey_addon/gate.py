@@ -97,7 +97,11 @@ class Gate:
         self._seen = signature.Seen()
         self._shared = True
         self._shared_as_of = -1
+        self.leaving = False
+        """Set while others take the place of this process: answers say that their connection ends
+        with them."""
         self.draining = False
+        """Set while the proxy ends: new requests are refused."""
         self.shut = ""
         """Why nothing is served, or "": set while the addon is out of mitmproxy's chain."""
         self.reload(settings)

@@ -61,6 +61,8 @@ class House:
         """By connection: when one that never sent a byte is closed."""
         self._empty: asyncio.Event | None = None
         """Set when the last road ends; there while a drain waits for it."""
+        self._deserted: asyncio.Event | None = None
+        """The same for the last connection, begun or not."""
         self._recovered_s = 0.0
         self._validity = -1
         self._look: asyncio.TimerHandle | None = None
@@ -94,6 +96,12 @@ class House:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
+        self._look_if_deserted()
+
+    @property
+    def counted(self) -> int:
+        """Connections that were counted in, and not out yet."""
+        return len(self._connections)
 
     def may_be_plain(self, own_address: str) -> bool:
         """Whether plain HTTP is served beside TLS to a connection that came to this address of
@@ -133,6 +141,11 @@ class House:
         self._roads.discard(road)
         if not self._roads and self._empty is not None:
             self._empty.set()
+        self._look_if_deserted()
+
+    def _look_if_deserted(self) -> None:
+        if self._deserted is not None and not self._roads and not self._connections:
+            self._deserted.set()
 
     # ── keys ──────────────────────────────────────────────────────────────────────────────────
 
@@ -218,18 +231,24 @@ class House:
             self.open_ahead()
         old.retire()
 
+    async def retire(self, timeout_s: float) -> int:
+        """Others serve who comes from now on: end each connection with the next answer on it, which
+        tells the client so. One that is idle is left to its client, whose request may be on its
+        way. How many did not end in time."""
+        self.gate.leaving = True
+        self._deserted = asyncio.Event()
+        self._look_if_deserted()
+        await _wait(self._deserted, timeout_s)
+        return len(self._roads)
+
     async def drain(self, timeout_s: float) -> int:
-        """Begin nothing new on idle connections, wait for what runs; how many did not end."""
-        self.gate.draining = True
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + timeout_s
+        """Begin nothing new, end idle connections, wait for what runs; how many did not end."""
+        self.gate.draining = self.gate.leaving = True
+        self._empty = asyncio.Event()
         for road in list(self._roads):
             road.close_when_idle()
-        self._empty = asyncio.Event()
         if self._roads:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(end_s):
-                    await self._empty.wait()
+            await _wait(self._empty, timeout_s)
         return len(self._roads)
 
     async def end(self) -> None:
@@ -249,6 +268,12 @@ class House:
         self.gate.book.flush()
         self.pool.close()
         self.store.close()
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
 
 
 def _pool(settings: Settings, names: Names) -> Pool:

@@ -411,6 +411,11 @@ class Road:
     def go_on(self) -> None:
         """Another turn, as asked for by `Rim.soon`."""
 
+    @property
+    def _ends_soon(self) -> bool:
+        """Whether this process will be gone: an answer tells its client not to come here again."""
+        return self._gate.leaving or self._gate.draining
+
     def close_when_idle(self) -> None:
         """For a drain: end the connection between two requests."""
         if self.idle:
@@ -862,7 +867,7 @@ class Road:
         elif length == framing.CHUNKED:
             x.chunked_out = True
             headers += ((b"Transfer-Encoding", b"chunked"),)
-        if self._gate.draining or (x.grant.upgrade is not None and self._inbox):
+        if self._ends_soon or (x.grant.upgrade is not None and self._inbox):
             x.close_after = True  # frames that came too early are no request
         if x.close_after:
             headers += ((b"Connection", b"close"),)
@@ -1224,7 +1229,7 @@ class Road:
         self._write_answer(x, replace(answer, headers=(*answer.headers, told)))
 
     def _write_answer(self, x: Exchange, answer: Answer) -> None:
-        x.close_after = x.close_after or not x.body.done or self._gate.draining
+        x.close_after = x.close_after or not x.body.done or self._ends_soon
         headers = answer.headers
         if answer.status not in (204, 304):
             headers += ((b"Content-Length", b"%d" % len(answer.body)),)

@@ -108,6 +108,12 @@ def serve(
             help="A mitmproxy addon of yours, beside LlamaKey's. May be given again.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", min=1, max=256, help="Processes that serve, on one port."
+        ),
+    ] = None,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="mitmproxy's own log; -vv all of it.")
     ] = 0,
@@ -125,7 +131,13 @@ def serve(
         if not path.is_file():
             raise typer.BadParameter(f"there is no file {path}.", param_hint="--script")
     wishes = Wishes(
-        config=config, listen=listen, door=door, web=web, scripts=scripts, verbosity=verbose
+        config=config,
+        listen=listen,
+        door=door,
+        web=web,
+        scripts=scripts,
+        verbosity=verbose,
+        workers=workers,
     )
     code = start(wishes)
     raise typer.Exit(code)

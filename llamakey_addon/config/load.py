@@ -93,6 +93,7 @@ class _Loading:
         settings = Settings(
             path=self.path,
             listen=listen,
+            workers=file.workers,
             public_url=public_url,
             allow_plain=file.allow_plain,
             trusted_proxies=self._networks(),

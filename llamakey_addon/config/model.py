@@ -126,6 +126,8 @@ class LimitsPart(Part):
     """Status line and headers of a provider's answer."""
     drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30.0
     """How long running requests may go on when the proxy is told to stop."""
+    retire_timeout_s: Annotated[float, Field(ge=0, le=604800)] = 3600.0
+    """How long running requests may go on in a worker that a restart has replaced."""
 
 
 class ViewPart(Part):
@@ -142,6 +144,9 @@ class ConfigFile(Part):
 
     listen: str | int = "localhost:8000"
     """Address on which the proxy serves: `HOST:PORT`, or a port on localhost."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """How many processes serve, on the same port, sharing limits and ledger; more than one restart
+    without a gap (SIGUSR2). Bounds on connections in `limits` are shared out among them."""
     public_url: str | None = None
     """URL by which clients reach the proxy; stands in their environment files. Default: localhost
     and the port."""

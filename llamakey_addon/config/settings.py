@@ -95,6 +95,7 @@ class Limits:
     upstream_connections: int
     answer_head_bytes: int
     drain_timeout_s: float
+    retire_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ class Settings:
     path: Path | None
     """The file that was read; None where there is none and the defaults hold."""
     listen: Listen
+    workers: int
+    """Processes that serve."""
     public_url: str
     """By which clients reach the proxy, without a trailing slash."""
     allow_plain: bool

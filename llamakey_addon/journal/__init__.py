@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from llamakey_addon.journal.console import Console
+from llamakey_addon.journal.console import AtOnce, Console
 from llamakey_addon.journal.file import File
 from llamakey_addon.journal.words import escape, utc
 from llamakey_addon.journey import Receipt
@@ -32,11 +32,16 @@ class Journal:
     Arguments:
         settings: `logging.console` and `logging.file` say where to.
         stream: the console, standard output by default.
+        at_once: without a thread, for a process that forks and has little to say.
     """
 
-    def __init__(self, settings: Settings, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, settings: Settings, stream: TextIO | None = None, *, at_once: bool = False
+    ) -> None:
         stream = sys.stdout if stream is None else stream
-        self._console = Console(stream) if settings.logging.console else None
+        self._console: Console | AtOnce | None = None
+        if settings.logging.console:
+            self._console = AtOnce(stream) if at_once else Console(stream)
         self._file: File | None = None
         self.reload(settings)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, TextIO
 
 from llamakey_addon.journal.line import Style
@@ -15,6 +17,9 @@ _CLOSE_S: Final = 2.0
 #: Lines are written together when they come so close: to wake a thread for each costs more than
 #: the request that it tells of.
 _TOGETHER_S: Final = 0.02
+#: POSIX's PIPE_BUF on Linux.
+_WHOLE_BYTES: Final = 4096
+_PATIENCE_S: Final = 1.0
 
 type _Item = Receipt | tuple[float, str]
 
@@ -74,20 +79,16 @@ class Console:
             lines = [self._line(item) for item in batch]
             if dropped:
                 lines.append(f"({dropped} lines dropped: the console did not take them in time)")
-            if not self._emit("".join(f"{line}\n" for line in lines)):
+            if not self._emit(lines):
                 return
 
     def _line(self, item: _Item) -> str:
         return self._style.request(item) if isinstance(item, Receipt) else self._style.note(*item)
 
-    def _emit(self, text: str) -> bool:
+    def _emit(self, lines: list[str]) -> bool:
         try:
-            try:
-                self._stream.write(text)
-            except UnicodeEncodeError:
-                encoding = self._stream.encoding or "ascii"
-                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-            self._stream.flush()
+            for text in _together(lines):
+                _write(self._stream, text)
         except (OSError, ValueError):
             # Whoever read the console has gone (`lmk | head`); the proxy goes on without it.
             with self._changed:
@@ -96,3 +97,52 @@ class Console:
                 self._changed.notify_all()
             return False
         return True
+
+
+class AtOnce:
+    """The same without a thread; a console that stands still for a second misses what is said."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._style = Style.of(stream)
+
+    def put(self, item: _Item) -> None:
+        try:
+            if select.select([], [self._stream], [], _PATIENCE_S)[1]:
+                line = (
+                    self._style.request(item)
+                    if isinstance(item, Receipt)
+                    else self._style.note(*item)
+                )
+                _write(self._stream, f"{line}\n")
+        except (OSError, ValueError):
+            pass  # whoever read it has gone
+
+    def flush(self) -> None:
+        """All is written."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def _together(lines: list[str]) -> Iterator[str]:
+    """Lines in pieces that a pipe takes whole: beside those of other workers none is torn."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line.encode("utf-8", "replace")) + 1
+        if piece and size + length > _WHOLE_BYTES:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(f"{line}\n")
+        size += length
+    yield "".join(piece)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()

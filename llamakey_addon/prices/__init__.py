@@ -62,6 +62,10 @@ class Prices:
         """Load the table in a thread, once a process. Returns at once."""
         TABLE.warm()
 
+    def load(self) -> None:
+        """The same at once, without a thread: before a process forks."""
+        TABLE.load()
+
     def of(self, entry: Entry, model: str, at_s: float, terms: Terms = ()) -> Price | None:
         """The price of a model at a provider; None where nobody has one.
 

@@ -41,12 +41,12 @@ class Table:
 
     def warm(self) -> None:
         if self._providers is None and self._thread is None:
-            self._thread = threading.Thread(target=self._load, name="prices", daemon=True)
+            self._thread = threading.Thread(target=self.load, name="prices", daemon=True)
             self._thread.start()
 
     def find(self, named: str, model: str, terms: Terms) -> Model | None:
         """The first of the model's spellings that the provider's table knows."""
-        providers = self._load()
+        providers = self.load()
         everyone = list(providers.values())
         for provider_id, name in _spellings(named, model.strip().lower(), dict(terms)):
             provider = providers.get(provider_id)
@@ -55,7 +55,7 @@ class Table:
                 return Model(self, provider, found, self._kinds, terms)
         return None
 
-    def _load(self) -> Mapping[str, Provider]:
+    def load(self) -> Mapping[str, Provider]:
         with self._lock:
             if self._providers is None:
                 from genai_prices.data_snapshot import get_snapshot

@@ -2,6 +2,12 @@
 
 run.py        the order of a start
 alone.py      signals and reloads, where one process serves
+parent.py     the parent of several: forks, reloads, restarts, signals
+worker.py     one of several
+orders.py     what the two tell each other
+turns.py      whose turn it is to accept
+program.py    the program's files, and becoming it anew
+signals.py    signals without an event loop
 serving.py    one process that serves
 changes.py    config.yaml, keys and certificate: looked at, and loaded anew
 wishes.py     what the command line asks

@@ -53,6 +53,9 @@ class Alone:
             "SIGINT": self._stop,
             "SIGTERM": self._stop,
             "SIGHUP": lambda: self._serving.spawn(self._reload("SIGHUP")),
+            "SIGUSR2": lambda: self._journal.note(
+                "SIGUSR2: restarts without a gap need `workers` of 2 or more"
+            ),
         }
         for name, handler in handlers.items():
             number = getattr(signal, name, None)

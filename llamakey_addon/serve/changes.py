@@ -19,8 +19,8 @@ class Changes(changes.Changes):
     def __init__(self, wishes: Wishes, settings: Settings, journal: Journal) -> None:
         super().__init__(wishes.config, settings, journal, server_tls)
 
-    def take(self, why: str, new: Settings) -> None:
-        super().take(why, new)
+    def take(self, why: str, new: Settings, *, restarted: bool = False) -> None:
+        super().take(why, new, restarted=restarted)
         if new.door.open and (lacking := second.lacking(new)):
             self._journal.note(
                 f"warning: the second door's authority does not vouch for {', '.join(lacking)}: "

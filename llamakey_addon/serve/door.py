@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from llamakey_addon.config.settings import Tls
     from llamakey_addon.edge import RoadEdge
     from llamakey_addon.house import House
+    from llamakey_addon.serve.turns import Seat
     from llamakey_addon.view.visitors import Greeter
 
 logger = logging.getLogger("llamakey")
 
 #: Of the connections that wait, how many are taken in one turn of the loop.
 _ACCEPTS: Final = 64
+#: How long a worker with more connections than another leaves the next one to that.
+_COURTESY_S: Final = 0.001
+#: After a failure to accept, where open files have run out.
+_AGAIN_S: Final = 1.0
 _HANDSHAKE: Final = 0x16
 """First byte of a TLS connection."""
 _PLAIN_ANSWER: Final = (
@@ -38,12 +43,22 @@ class Door:
     Arguments:
         sockets: bound; they are this object's from now on.
         tls: what clients' TLS is answered with; None where plain HTTP is spoken.
+        seat: among the workers that accept on the same sockets; None for the only one.
     """
 
     def __init__(
-        self, house: House, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+        self,
+        house: House,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.house = house
+        self._seat = seat
+        self._waiting: dict[socket.socket, asyncio.TimerHandle] = {}
+        """Sockets that are left to others for a moment."""
+        self._coming: set[asyncio.Task[None]] = set()
+        """Accepted, and not here yet."""
         self.greeter: Greeter | None = None
         """Who calls the scripts' hooks of connections; None where there are no scripts."""
         self._sockets = sockets
@@ -54,6 +69,12 @@ class Door:
     async def open(self) -> None:
         """Take connections from now on."""
         loop = asyncio.get_running_loop()
+        if self._seat is not None:
+            self._seat.tell(self.house.counted)
+            for each in self._sockets:
+                each.setblocking(False)
+                loop.add_reader(each, self._knock, each)
+            return
         for each in self._sockets:
             server = await loop.create_server(self._entrance, sock=each, backlog=_ACCEPTS)
             each.listen(BACKLOG)  # asyncio takes one number for both
@@ -64,8 +85,69 @@ class Door:
         servers, self._servers = self._servers, []
         for server in servers:
             server.close()
+        if self._seat is not None and self._sockets:
+            self._seat.leave()
+            waiting, self._waiting = self._waiting, {}
+            for timer in waiting.values():
+                timer.cancel()
+            loop = asyncio.get_running_loop()
+            for each in self._sockets:
+                loop.remove_reader(each)
         for each in self._sockets:
             each.close()
+        self._sockets = ()
+
+    async def settled(self) -> None:
+        """Until those that were accepted are in."""
+        while self._coming:
+            await asyncio.wait(set(self._coming))
+
+    # ── accepting beside other workers ────────────────────────────────────────────────────────
+
+    def _knock(self, listening: socket.socket) -> None:
+        assert self._seat is not None
+        if self._seat.is_ahead:
+            self._pause(listening, _COURTESY_S)
+        else:
+            self._accept(listening, 1)
+
+    def _pause(self, listening: socket.socket, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        self._waiting[listening] = loop.call_later(seconds, self._go_on, listening)
+
+    def _go_on(self, listening: socket.socket) -> None:
+        """Whoever is still there was taken by nobody else."""
+        del self._waiting[listening]
+        if self._accept(listening, _ACCEPTS):
+            asyncio.get_running_loop().add_reader(listening, self._knock, listening)
+
+    def _accept(self, listening: socket.socket, most: int) -> bool:
+        """False where that is paused, since the system has no more to give."""
+        for _ in range(most):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                break
+            except OSError as error:
+                self.house.journal.note(f"no connection can be taken: {error.strerror or error}")
+                self._pause(listening, _AGAIN_S)
+                return False
+            connection.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._bring_in(connection))
+            if not task.done():
+                self._coming.add(task)
+                task.add_done_callback(self._coming.discard)
+        return True
+
+    async def _bring_in(self, connection: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._entrance, connection)
+        except OSError:
+            connection.close()  # gone already
+        except BaseException as error:
+            self.house.gate.book.alarm(error)
+            connection.close()
 
     def _entrance(self) -> asyncio.Protocol:
         try:
@@ -81,7 +163,10 @@ class Door:
         if not peer:
             return False  # gone before it could be asked
         logger.info("client connect %s", peer[0])
-        if why := self.house.admit_connection(connection, peer[0]):
+        why = self.house.admit_connection(connection, peer[0])
+        if self._seat is not None and self._sockets:
+            self._seat.tell(self.house.counted)
+        if why:
             self.house.journal.note(f"connection refused: {why}")
             return False
         return True
@@ -96,6 +181,8 @@ class Door:
 
     def leave(self, connection: object) -> None:
         self.house.release_connection(connection)
+        if self._seat is not None and self._sockets:
+            self._seat.tell(self.house.counted)
 
     def greet(self, client: ClientConnection) -> bool:
         """Let scripts see a connection that was made; whether it waits until they have."""

@@ -43,7 +43,7 @@ class ToJournal(logging.Handler):
             if text.startswith("Warning: Running proxyserver without nextlayer addon"):
                 return  # ours is that addon, by another name
             if record.exc_info and record.exc_info[1] is not None:
-                text = f"{text} ({self._what(record.exc_info[1])})"
+                text = f"{text} ({what(record.exc_info[1])})"
             text = self._scrub(text)
             if self.starting and record.levelno >= logging.ERROR:
                 self.failures.append(text)
@@ -53,12 +53,12 @@ class ToJournal(logging.Handler):
             # Not logging's own handling, which prints the record with its values.
             self._journal.note(f"a log record of {record.name} failed: {type(error).__name__}")
 
-    @staticmethod
-    def _what(error: BaseException) -> str:
-        """An exception on one line, with the place where it was raised."""
-        place = ""
-        trace = error.__traceback__
-        while trace is not None:
-            place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-            trace = trace.tb_next
-        return f"{type(error).__name__}: {error}, at {place or 'an unknown place'}"
+
+def what(error: BaseException) -> str:
+    """An exception on one line, with the place where it was raised."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {error}, at {place or 'an unknown place'}"

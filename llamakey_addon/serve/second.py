@@ -29,6 +29,7 @@ from llamakey_addon.road import Road
 from llamakey_addon.serve import show
 from llamakey_addon.serve.client import ClientConnection
 from llamakey_addon.serve.door import Door, Nobody
+from llamakey_addon.serve.turns import Seat
 
 _CONTEXTS: Final = 256
 _FRESH_S: Final = 7 * 86400
@@ -40,10 +41,13 @@ class SecondDoor(Door):
 
     Arguments:
         sockets: bound; they are this object's from now on.
+        seat: as a `Door`'s.
     """
 
-    def __init__(self, house: House, sockets: Sequence[socket.socket]) -> None:
-        super().__init__(house, sockets)
+    def __init__(
+        self, house: House, sockets: Sequence[socket.socket], seat: Seat | None = None
+    ) -> None:
+        super().__init__(house, sockets, seat=seat)
         self._contexts: dict[str, tuple[ssl.SSLContext, float]] = {}
 
     def _entrance(self) -> ClientConnection | Nobody:

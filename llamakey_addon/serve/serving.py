@@ -13,6 +13,7 @@ from llamakey_addon.serve.door import Door, server_tls
 from llamakey_addon.serve.log import ToJournal
 from llamakey_addon.serve.ports import Listener
 from llamakey_addon.serve.second import SecondDoor
+from llamakey_addon.serve.turns import Seat
 from llamakey_addon.serve.wishes import StartFailed, Wishes
 
 
@@ -22,6 +23,7 @@ class Serving:
     Arguments:
         listeners: they are this object's from now on.
         opened: called once connections are taken.
+        seat: among other workers; None where this process serves alone.
     """
 
     def __init__(
@@ -31,11 +33,12 @@ class Serving:
         journal: Journal,
         listeners: Sequence[Listener],
         opened: Callable[[], None],
+        seat: Seat | None = None,
     ) -> None:
         self._wishes = wishes
         self.house = house
         self._journal = journal
-        self._doors = [_door(house, listener) for listener in listeners]
+        self._doors = [_door(house, listener, seat) for listener in listeners]
         self._log = ToJournal(
             journal, house.gate.book.scrub, {0: 30, 1: 20}.get(wishes.verbosity, 10)
         )
@@ -121,6 +124,19 @@ class Serving:
         """End now: what runs is settled as it is."""
         self._stopped.set()
 
+    async def retire(self) -> None:
+        """Others serve who comes from now on: end with the last of those who are here."""
+        self._shut()
+        for door in self._doors:
+            await door.settled()
+        limit_s = self.house.settings.limits.retire_timeout_s
+        if left := await self.house.retire(limit_s):
+            self._journal.note(
+                f"{left} connections of a worker that was replaced did not end within "
+                f"{limit_s:.0f} s: they are cut"
+            )
+        self._stopped.set()
+
     async def drain(self, hint: str = "") -> None:
         """Take no new connections, let running answers end, then stop."""
         house = self.house
@@ -139,11 +155,11 @@ class Serving:
         self._stopped.set()
 
 
-def _door(house: House, listener: Listener) -> Door:
+def _door(house: House, listener: Listener, seat: Seat | None) -> Door:
     """What stands behind a listener."""
     match listener.role:
         case "front":
             tls = house.settings.tls
-            return Door(house, listener.sockets, None if tls is None else server_tls(tls))
+            return Door(house, listener.sockets, None if tls is None else server_tls(tls), seat)
         case "door":
-            return SecondDoor(house, listener.sockets)
+            return SecondDoor(house, listener.sockets, seat)

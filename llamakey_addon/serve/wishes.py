@@ -28,3 +28,5 @@ class Wishes:
     verbosity: int = 0
     """1 shows mitmproxy's own log, 2 all of it."""
     env_file: Path = Path(envfile.FILE_NAME)
+    workers: int | None = None
+    """How many processes serve, before config.yaml's."""

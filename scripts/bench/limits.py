@@ -49,6 +49,9 @@ PIECES_S = 0.01
 class Upstream:
     """Answers chats with a random number of tokens, whole or in pieces of ten."""
 
+    hurry = 1.0
+    """What its pauses are multiplied by."""
+
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._chance = random.Random(11)
@@ -67,7 +70,7 @@ class Upstream:
                 if body.get("stream"):
                     await self._stream(writer, tokens)
                 else:
-                    await asyncio.sleep(tokens / 10 * PIECES_S)
+                    await asyncio.sleep(tokens / 10 * PIECES_S * self.hurry)
                     text = json.dumps({"model": MODEL, "usage": usage(tokens)}).encode()
                     writer.write(
                         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -85,7 +88,7 @@ class Upstream:
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
         for at in range(0, tokens, 10):
-            await asyncio.sleep(PIECES_S)
+            await asyncio.sleep(PIECES_S * self.hurry)
             for _ in range(min(10, tokens - at)):
                 choice = {"index": 0, "delta": {"content": "four"}}
                 chunk(writer, {"model": MODEL, "choices": [choice], "usage": None})
@@ -108,7 +111,18 @@ def chunk(writer: asyncio.StreamWriter, parts: dict[str, Any]) -> None:
 
 
 class Proxy:
-    def __init__(self, folder: Path, upstream: Upstream, config: dict[str, Any]) -> None:
+    """Arguments:
+    code: folder from which the program is imported.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream: Upstream,
+        config: dict[str, Any],
+        *,
+        code: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -130,6 +144,7 @@ class Proxy:
                 "HOME": str(folder),
                 "LLAMAKEY_HOME": str(folder / "data"),
                 "OPENAI_API_KEY": "sk-real-" + "r" * 40,
+                **({} if code is None else {"PYTHONPATH": str(code)}),
             },
             stdout=output,
             stderr=subprocess.STDOUT,

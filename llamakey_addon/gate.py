@@ -94,7 +94,6 @@ class Gate:
         self.book = Book(store.ledger, journal, vault)
         self._envelopes = catalogue.load().envelopes
         self._tokens = Tokens(settings.data_folder)
-        self._seen = signature.Seen()
         self._shared = True
         self._shared_as_of = -1
         self.leaving = False
@@ -259,7 +258,8 @@ class Gate:
         """Verify the client's signature, where its body was waited for. Raises Unauthenticated."""
         if visit.claim is not None:
             signature.verify(visit.claim, content)
-            self._seen.once(visit.claim, time.time())
+            if signature.counts_once(visit.claim):
+                self._use(visit.claim)
 
     def depart(self, visit: Visit, body: Body, *, waited: bool = True) -> Grant:
         """May this request be sent, and what of it?
@@ -560,6 +560,16 @@ class Gate:
         if claim.body_sha256:
             signature.verify(claim, None)
         return claim
+
+    def _use(self, claim: signature.Claim) -> None:
+        """Raises Unauthenticated where it was used before, in this process or in another."""
+        until_s = time.time() + 2 * signature.WINDOW_S
+        try:
+            first = self._store.ledger.first(f"sigv4 {claim.signature}", until_s)
+        except StoreError as error:
+            raise NoLedger(str(error)) from error
+        if not first:
+            raise signature.used_before()
 
     def _is_courtesy(self, ask: Ask, way: Route) -> bool:
         """A keyless look at a bare prefix, as some clients send before their first request."""

@@ -18,7 +18,6 @@ import hashlib
 import hmac
 import re
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
@@ -38,7 +37,6 @@ _SCOPE = re.compile(r"([^/]+)/(\d{8})/([a-z0-9-]{1,40})/([a-z0-9-]{1,40})/aws4_r
 _TIME = re.compile(r"\d{8}T\d{6}Z")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SPACES = re.compile(rb" +")
-_SEEN_MAX: Final = 200_000
 #: A header with a value of its own for each call, which AWS's SDKs sign.
 _CALL_HEADER: Final = b"amz-sdk-invocation-id"
 
@@ -167,27 +165,19 @@ def sign(claim: Claim, body_sha256: str) -> str:
     return hmac.digest(key, to_sign.encode("ascii"), hashlib.sha256).hex()
 
 
-class Seen:
-    """Signatures of calls that were served, while they would still count.
+def counts_once(claim: Claim) -> bool:
+    """Whether a signature is of one call alone.
 
     AWS's SDKs sign an id of the call, so that no two calls of theirs have one signature: such a one
     is served once. Clients that sign no such id may rightly send two equal requests within a
     second; theirs count until their time is over, as at AWS itself.
     """
+    return _CALL_HEADER in claim.signed
 
-    def __init__(self) -> None:
-        self._ends: OrderedDict[str, float] = OrderedDict()
 
-    def once(self, claim: Claim, now_s: float) -> None:
-        """Raise Unauthenticated for a call that has been here before."""
-        if _CALL_HEADER not in claim.signed:
-            return
-        ends = self._ends
-        while ends and (next(iter(ends.values())) < now_s or len(ends) > _SEEN_MAX):
-            ends.popitem(last=False)
-        if claim.signature in ends:
-            raise _refused("it was used before; each call is signed anew")
-        ends[claim.signature] = now_s + 2 * WINDOW_S
+def used_before() -> Unauthenticated:
+    """What is said to a call that comes again."""
+    return _refused("it was used before; each call is signed anew")
 
 
 def _parts(ask: Ask) -> dict[str, str]:

@@ -279,6 +279,9 @@ class Ledger(Protocol):
     def booked(self, provider: str, job: str) -> bool:
         """Whether what a job used has been booked already, with the answer to another request."""
 
+    def first(self, name: str, until_s: float) -> bool:
+        """Whether nothing of this name has been here, in any process; remembered until then."""
+
     def flush(self) -> None:
         """Commit what `settle` has collected."""
 

@@ -150,4 +150,16 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(
+        "0005_once",
+        (
+            # What counts once, for as long as it would count.
+            """
+            CREATE TABLE once (
+                name TEXT PRIMARY KEY,
+                until_s INTEGER NOT NULL
+            ) STRICT, WITHOUT ROWID
+            """,
+        ),
+    ),
 )

@@ -43,6 +43,8 @@ from llamakey_addon.store.windows import Span
 
 #: How long an admission waits for another process's write.
 _PATIENCE_S: Final = 1.0
+#: Between two tries of one that waits.
+_GLANCES_S: Final = (0.00005, 0.001)
 #: How long a checkpoint may hold the writers: less than they wait.
 _HOLD_S: Final = 0.2
 #: The owner's command has time.
@@ -323,6 +325,14 @@ class SqliteLedger:
             )
             return found.fetchone() is not None
 
+    def first(self, name: str, until_s: float) -> bool:
+        with self._write() as connection:
+            done = connection.execute(
+                "INSERT OR IGNORE INTO once (name, until_s) VALUES (?, ?)",
+                (name, math.ceil(until_s)),
+            )
+            return bool(done.rowcount)
+
     def flush(self) -> None:
         if self._waiting:
             with self._write():
@@ -384,13 +394,14 @@ class SqliteLedger:
         return len(closed)
 
     def _tidy(self) -> None:
-        """Remove, now and then, counters that nobody asks for any more."""
+        """Remove, now and then, what nobody asks for any more."""
         now_s = time.time()
         if now_s - self._tidied_s < _TIDY_S:
             return
         self._tidied_s = now_s
         with self._write() as connection:
             connection.execute("DELETE FROM counter WHERE keep_s < ?", (int(now_s),))
+            connection.execute("DELETE FROM once WHERE until_s < ?", (int(now_s),))
             self._counters.forget()
 
     def learned(self, key_id: str, provider: str, endpoint: str, model: str) -> Mapping[str, float]:
@@ -652,19 +663,28 @@ class SqliteLedger:
             self._looked_s = now_s
         if not self._processes.name:
             self._processes.enter()
-            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000:.0f}")
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname.startswith("SQLITE_BUSY") and not self._impatient:
-                # Whoever comes next does not wait, until one gets through.
-                self._impatient = True
-                connection.execute("PRAGMA busy_timeout = 0")
-            raise
-        if self._impatient:
-            self._impatient = False
-            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000:.0f}")
-        return connection
+            connection.execute("PRAGMA busy_timeout = 0")
+        end_s = 0.0
+        glance_s = _GLANCES_S[0]
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                    raise
+                if not end_s:
+                    # Whoever comes after one that waited in vain does not wait, until one gets
+                    # through.
+                    end_s = now_s + (0.0 if self._impatient else _PATIENCE_S)
+                if time.monotonic() >= end_s:
+                    self._impatient = True
+                    raise
+                # Others write for some 0.1 ms; SQLite's own wait begins with a whole one.
+                time.sleep(glance_s)
+                glance_s = min(2 * glance_s, _GLANCES_S[1])
+            else:
+                self._impatient = False
+                return connection
 
     def _open(self) -> sqlite3.Connection:
         """The connection; anew where another file has come into the store's place."""

@@ -27,6 +27,8 @@ logger = logging.getLogger("llamakey")
 _ACCEPTS: Final = 64
 #: How long a worker with more connections than another leaves the next one to that.
 _COURTESY_S: Final = 0.001
+#: How many it then takes itself, since nobody else did.
+_LEFT_OVER: Final = 4
 #: After a failure to accept, where open files have run out.
 _AGAIN_S: Final = 1.0
 _HANDSHAKE: Final = 0x16
@@ -106,7 +108,7 @@ class Door:
 
     def _knock(self, listening: socket.socket) -> None:
         assert self._seat is not None
-        if self._seat.is_ahead:
+        if self._seat.is_ahead():
             self._pause(listening, _COURTESY_S)
         else:
             self._accept(listening, 1)
@@ -119,7 +121,7 @@ class Door:
     def _go_on(self, listening: socket.socket) -> None:
         """Whoever is still there was taken by nobody else."""
         del self._waiting[listening]
-        if self._accept(listening, _ACCEPTS):
+        if self._accept(listening, _LEFT_OVER):
             asyncio.get_running_loop().add_reader(listening, self._knock, listening)
 
     def _accept(self, listening: socket.socket, most: int) -> bool:

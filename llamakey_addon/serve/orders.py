@@ -47,6 +47,8 @@ class Word(enum.IntEnum):
     """Why it ends."""
     REFUSED = 18
     """Why it can't take the settings."""
+    TAKEN = 19
+    """It serves by the new settings."""
 
 
 class Line:

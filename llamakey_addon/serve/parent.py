@@ -114,6 +114,10 @@ class Parent:
         """When the next fork may be."""
         self._failures = 0
         self._look_s = now_s + LOOK_S
+        self._taking: set[_Worker] = set()
+        """Who has yet to take the settings that a reload brought."""
+        self._told_of: Callable[[], None] = _nothing
+        """Says that they were taken, once they all have."""
         self._restart = self._reload = False
         """What is to be done once nothing else is under way."""
         self._stops = 0
@@ -138,6 +142,7 @@ class Parent:
             for number in self._signals.take():
                 self._heed(number)
             self._look_after_rehearsal()
+            self._look_at_reload()
             self._look_at_files()
             self._look_at_end()
             if self._stops and not self._workers:
@@ -214,7 +219,10 @@ class Parent:
                     self._look_at_batch()
                 case Word.FAILED:
                     worker.failure = content.decode()
+                case Word.TAKEN:
+                    self._taking.discard(worker)
                 case Word.REFUSED if worker.state != "ending":
+                    self._taking.discard(worker)
                     self._journal.note(
                         f"worker {worker.pid} can't take the settings ({content.decode()}): "
                         "another takes its place"
@@ -236,6 +244,7 @@ class Parent:
             self._hear(worker)  # its last words
             worker.line.close()
             self._workers.remove(worker)
+            self._taking.discard(worker)
             if worker.batch is not None and worker.seat >= 0:
                 worker.batch.turns.seat(worker.seat).leave()
             code = os.waitstatus_to_exitcode(status)
@@ -319,7 +328,7 @@ class Parent:
 
     def _begin_restart(self) -> None:
         """New workers, by settings that are loaded anew; by new code, where that has changed."""
-        if self._coming is not None or self._rehearsal is not None:
+        if self._is_busy:
             self._restart = True
             return
         try:
@@ -349,7 +358,6 @@ class Parent:
             assert rehearsal.stderr is not None
             said = rehearsal.stderr.read().decode("utf-8", "replace").strip()[-2000:]
             self._journal.note(f"restart: the new code does not start, nothing changes.\n{said}")
-            self._program = program.fingerprint()  # the same is not tried again by itself
         else:
             self._journal.note("restart: the program's files have changed, and are read anew")
             self._journal.flush()
@@ -372,7 +380,7 @@ class Parent:
         return addresses
 
     def _begin_reload(self, why: str) -> None:
-        if self._coming is not None or self._rehearsal is not None:
+        if self._is_busy:
             self._reload = True
             return
         self._journal.reopen()
@@ -383,13 +391,28 @@ class Parent:
                 self._say(worker, Word.REOPEN)
             self._changes.refuse(why, error)
             return
-        self._changes.take(why, new)
-        if self._serving is None:
-            return
-        self._serving.settings = new
+        assert self._serving is not None, "once the first batch serves there is one"
+        self._serving.settings = new  # of those who are forked from now on
         content = orders.pack(_shared_out(self._serving))
-        for worker in self._workers:
+        self._told_of = lambda: self._changes.take(why, new)
+        self._taking = {w for w in self._workers if w.state != "ending"}
+        for worker in list(self._workers):
             self._say(worker, Word.SETTINGS, content)
+
+    def _look_at_reload(self) -> None:
+        """Say that the settings are taken, when all have taken them."""
+        if not self._taking:
+            told, self._told_of = self._told_of, _nothing
+            told()
+            if told is not _nothing:
+                self._go_on()
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a restart or a reload is under way: what comes meanwhile waits for its end."""
+        return (
+            self._coming is not None or self._rehearsal is not None or self._told_of is not _nothing
+        )
 
     def _go_on(self) -> None:
         """With what had to wait."""
@@ -459,6 +482,10 @@ class Parent:
         self._killed = True
         for worker in self._workers:
             os.kill(worker.pid, signal.SIGKILL)
+
+
+def _nothing() -> None:
+    """There is nothing to say."""
 
 
 def _batch(settings: Settings, count: int | None) -> _Batch:

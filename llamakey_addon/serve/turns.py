@@ -41,7 +41,6 @@ class Seat:
         """It accepts no more."""
         self._counts[self._number] = _EMPTY
 
-    @property
     def is_ahead(self) -> bool:
         """Whether another has fewer, and should be first."""
         mine = self._counts[self._number]

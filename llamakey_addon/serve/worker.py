@@ -100,6 +100,7 @@ class _Worker:
             self._line.say(Word.REFUSED, what(error).encode())
         else:
             self._journal.reload(new)
+            self._line.say(Word.TAKEN)
 
     def _stop(self) -> None:
         if not self._stopping:

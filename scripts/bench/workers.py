@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.bench import limits, proxy  # noqa: E402
+from scripts.bench import limits  # noqa: E402
 from tests import steady  # noqa: E402
 
 CAPS = {
@@ -55,7 +55,7 @@ class Restarts:
             if self._before is not None:
                 self._before()
             os.kill(self._process, signal.SIGUSR2)
-            while self.done == done:
+            while self.done == done:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             await asyncio.sleep(max(0.0, 1.0 - (time.monotonic() - started_s)))
 
@@ -95,9 +95,10 @@ def restarts(requests: int = 10_000, *, upgrade: bool = False) -> None:
         ids = [id for (id,) in limits.query(folder, "SELECT id FROM ledger")]
         told = output.read_text()
         done = restarting.done
-        processes = len(set(re.findall(r"\d+", told))) and limits.query(
-            folder, "SELECT count(DISTINCT process) FROM ledger"
-        )[0][0]
+        processes = (
+            len(set(re.findall(r"\d+", told)))
+            and limits.query(folder, "SELECT count(DISTINCT process) FROM ledger")[0][0]
+        )
         print(
             f"{name}: {requests} requests in {took_s:.0f} s by {CLIENTS} clients, {done} restarts, "
             f"{processes} workers in all; answers {dict(tally.statuses)}, {tally.whole} whole, "

@@ -87,7 +87,9 @@ def assert_counters_are_sums(proxy: Proxy) -> None:
 def test_of_a_thousand_at_once_a_limit_of_a_hundred_admits_a_hundred(
     proxy: Start, world: World
 ) -> None:
-    running = proxy(config=config(limits=[{"requests": 100, "per": "day"}]))
+    """By two workers, on one port."""
+    running = proxy(config={**config(limits=[{"requests": 100, "per": "day"}]), "workers": 2})
+    running.wait_for_output("with 2 workers")
     before = world.mark()
     told = crowd([running.url], chat(running), 1000)
     assert statuses(told) == {200: 100, 429: 900}
@@ -95,6 +97,7 @@ def test_of_a_thousand_at_once_a_limit_of_a_hundred_admits_a_hundred(
     wait_for_settled(running)
     served = {each.id for each in told if each.status == 200}
     assert {id for (id,) in query(running, "SELECT id FROM ledger")} == served
+    assert query(running, "SELECT count(DISTINCT process) FROM ledger") == [(2,)]
     assert_counters_are_sums(running)
 
 

@@ -100,6 +100,7 @@ def test_defaults(load):
         upstream_connections=8000,
         answer_head_bytes=65536,
         drain_timeout_s=30,
+        retire_timeout_s=3600,
     )
     assert settings.upstream_proxy is None
     assert settings.view == View(1000, 4 << 20, 8081)

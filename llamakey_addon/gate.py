@@ -535,12 +535,18 @@ class Gate:
         if ask.method not in ("GET", "HEAD"):
             raise MethodRefused("Ask with GET.")
         user = authenticate.anyone(ask, self._store, self.settings)
+        mark = me.mark_of(ask.target)
         now_s = time.time()
+        seen = None
         try:
             caps = self._admission.standings(user, self._admission.tag(ask.headers), now_s)
+            if mark:
+                rows = self._store.ledger.rows(now_s - me.SEEN_S, now_s + 1, {"key": user.key_id})
+                seen = me.marked(rows, mark)
         except StoreError as error:
             raise NoLedger(str(error)) from error
-        return me.answer(user, caps, self.settings.money, now_s)
+        tag_header = self.settings.metering.tag_header
+        return me.answer(user, caps, self.settings.money, now_s, tag_header=tag_header, seen=seen)
 
     def _health(self) -> Answer:
         state = b"draining" if self.draining or self.shut else b"ok"

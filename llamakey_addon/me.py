@@ -2,29 +2,67 @@
 
 It speaks of the key that asks, of its user and of what its user shares with others: of shared caps
 what is left is told, and not who used the rest.
+
+With `?mark=TEXT` it also tells which of this key's requests of the last minutes bear that mark, as
+their tag or within the name of their model: whoever made one learns that it came by here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import parse_qs
 
 from llamakey_addon.caps import Bound
 from llamakey_addon.config import Money
+from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Answer, Policy, Rule, User
-from llamakey_addon.store.ledger import Standing
+from llamakey_addon.store.ledger import Row, Standing
 from llamakey_addon.store.windows import FOREVER_S
+
+SEEN_S: Final = 600.0
+_SEEN_MOST: Final = 20
+_MARK: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+def mark_of(target: str) -> str:
+    """The mark that is asked for, or "".
+
+    Raises BadRequest where it can be none.
+    """
+    marks = parse_qs(target.partition("?")[2], keep_blank_values=True).get("mark", [])
+    if not marks:
+        return ""
+    if len(marks) > 1 or not _MARK.fullmatch(marks[0]):
+        raise BadRequest("`mark` is one text of 8 to 64 letters, digits, dots and dashes.")
+    return marks[0]
+
+
+def marked(rows: Iterable[Row], mark: str) -> list[Row]:
+    """Those that bear the mark, the first of them."""
+    found = (row for row in rows if row.facts.tag == mark or mark in row.facts.model)
+    return list(islice(found, _SEEN_MOST))
 
 
 def answer(
-    user: User, caps: Iterable[tuple[Bound, Standing]], money: Money, now_s: float
+    user: User,
+    caps: Iterable[tuple[Bound, Standing]],
+    money: Money,
+    now_s: float,
+    *,
+    tag_header: str,
+    seen: Iterable[Row] | None = None,
 ) -> Answer:
     """The answer, as JSON.
 
     Arguments:
         caps: those that hold for the user, and where they are.
+        tag_header: in which a request may say its tag.
+        seen: requests with the mark that was asked for; None where none was.
     """
     limits, budgets = [], []
     for bound, standing in caps:
@@ -42,9 +80,27 @@ def answer(
         "body_bytes": min(bounds, default=None),
         "limits": limits,
         "budgets": budgets,
+        "tag_header": tag_header,
     }
+    if seen is not None:
+        document["seen"] = [_seen(row) for row in seen]
     headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
     return Answer(200, "OK", headers, json.dumps(document, indent=1).encode() + b"\n")
+
+
+def _seen(row: Row) -> dict[str, Any]:
+    facts = row.facts
+    return {
+        "id": row.id,
+        "time": _time(row.time_s),
+        "provider": facts.provider,
+        "endpoint": facts.endpoint or None,
+        "method": facts.method,
+        "path": facts.path,
+        "model": facts.model or None,
+        "status": row.status or None,
+        "open": row.open,
+    }
 
 
 def _rules(policy: Policy) -> dict[str, Any]:

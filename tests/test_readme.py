@@ -47,6 +47,7 @@ SET_UP = {
     "pipx install .": "makes an environment; tests/test_project.py installs the package",
     "scripts/test": "is what runs this; .ci/run calls it",
     "scripts/check": ".ci/run calls it",
+    "lmk doctor": "calls by every client there is; tests/cli/test_doctor_clients.py runs it",
     ".venv/bin/python -m tests.test_readme": "writes README.md; what it writes is tested below",
 }
 """Commands that are not run here, and why."""

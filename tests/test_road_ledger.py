@@ -788,6 +788,40 @@ def test_me_is_for_holders_of_a_key(make: Make) -> None:
         assert bench.upstream_untouched and rows(bench) == []
 
 
+def test_me_tells_which_requests_bear_a_mark(make: Make) -> None:
+    with make() as bench:
+        assert "seen" not in me(bench)
+        assert me(bench)["tag_header"] == "X-LlamaKey-Tag"
+        assert me(bench, mark="doctor-0123")["seen"] == []
+        for headers, model in (
+            (("X-LlamaKey-Tag: doctor-0123",), "gpt-5-mini"),
+            ((), "doctor-4567"),
+            (("X-LlamaKey-Tag: another-tag",), "gpt-5-mini"),
+        ):
+            ask(bench, *headers, model=model)
+            if bench.links == [] or bench.links[-1].state != "lent":
+                bench.open()
+            answer(bench, 1, 1)
+        [tagged] = me(bench, mark="doctor-0123")["seen"]
+        [named] = me(bench, mark="doctor-4567")["seen"]
+        assert tagged["id"] == next(r.id for r in bench.log.receipts if r.tag == "doctor-0123")
+        assert (tagged["provider"], tagged["endpoint"], tagged["status"]) == ("openai", "chat", 200)
+        assert named["model"] == "doctor-4567"
+        # another's key learns nothing of it
+        other = mint()
+        bench.store.add_key("theirs", "bob", other)
+        assert me(bench, other.text, mark="doctor-0123")["seen"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["mark=", "mark=short", "mark=a%25b-------", "mark=aaaaaaaa&mark=b"]
+)
+def test_me_wants_a_mark_that_can_be_one(make: Make, query: str) -> None:
+    with make() as bench:
+        bench.client(bench.head(f"GET /_llamakey/me?{query}"))
+        assert last(bench).status == 400
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -899,9 +933,10 @@ def counters(bench: Bench) -> list[tuple[int, int]]:
         connection.close()
 
 
-def me(bench: Bench, key: str = "") -> dict[str, Any]:
+def me(bench: Bench, key: str = "", mark: str = "") -> dict[str, Any]:
     """What `/_llamakey/me` says."""
-    bench.client(bench.head("GET /_llamakey/me", key=key))
+    query = f"?mark={mark}" if mark else ""
+    bench.client(bench.head(f"GET /_llamakey/me{query}", key=key))
     got = last(bench)
     assert got.status == 200, got.body
     document: dict[str, Any] = json.loads(got.body)

@@ -355,6 +355,19 @@ class Endpoint(Model):
     """What a streamed answer of this endpoint looks like."""
 
 
+class Check(Model):
+    """A request that costs nothing, and whose answer tells whether the owner's key is good."""
+
+    method: Literal["GET", "POST"] = "GET"
+    path: Annotated[str, Field(pattern=r"^/")]
+    """The provider's own, with a query."""
+    headers: dict[str, str] = {}
+    body: str = ""
+    """JSON of a request that is refused for what it lacks, after its key was looked at."""
+    good: tuple[int, ...] = ()
+    """Statuses, beside those of success, with which a good key is answered."""
+
+
 class SignIn(Model):
     """A call for a token that the proxy answers itself, with one that stands for the local key."""
 
@@ -441,6 +454,8 @@ class Entry(Model):
     """Headers that name an account of the client's; never sent on."""
     identity_subprotocols: tuple[Annotated[str, Field(pattern=_FIELD_NAME)], ...] = ()
     """How subprotocols of a WebSocket begin that do so; never sent on."""
+    check: Check | None = None
+    """How `lmk doctor` tests the real key."""
     envelope: str
     """Name of an envelope in `envelopes.yaml`: the shape of this provider's errors."""
     aliases: tuple[Alias, ...] = ()

@@ -225,6 +225,44 @@ def check(config: Config = None, listen: _Listen = None) -> None:
     raise typer.Exit(look(config=config, listen=listen))
 
 
+@app.command(context_settings=HELP)
+def doctor(
+    names: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="NAMES",
+            help="Only the clients of these providers, packages or programs, with commas.",
+        ),
+    ] = "",
+    keys: Annotated[bool, typer.Option("--keys", help="Only the real keys.")] = False,
+    clients: Annotated[bool, typer.Option("--clients", help="Only the clients.")] = False,
+    json: Json = False,
+    key_file: _KeyFile = None,
+    url: _Url = None,
+    config: Config = None,
+) -> None:
+    """Prove that clients go by the proxy, and that the real keys are good.
+
+    Each SDK and agent that is installed here makes one small call, and the proxy tells whether it
+    came by. Where there are real keys, each is tried at its provider. The exit code is 1 where
+    something is not as it should be.
+    """
+    from llamakey_addon.cli.doctor import doctor as look
+
+    raise typer.Exit(
+        look(
+            names=names,
+            keys=keys,
+            clients=clients,
+            key_file=key_file,
+            url=url,
+            config=config,
+            as_json=json,
+        )
+    )
+
+
 @app.command(
     "run",
     context_settings={**HELP, "ignore_unknown_options": True, "allow_interspersed_args": False},

@@ -130,7 +130,7 @@ def outfit(
     """
     words = {"{proxy}": proxy_url.rstrip("/"), "{key}": key, "{folder}": str(folder)}
     variables = dict.fromkeys(agent.unset, "")
-    variables |= {name: _filled(value, words) for name, value in agent.env.items()}
+    variables |= {name: filled(value, words) for name, value in agent.env.items()}
     for name, document in agent.documents.items():
         settings = _settings(document, "json", served, words, environ, None)
         variables[name] = settings_files.write(settings, "json").strip()
@@ -161,7 +161,7 @@ def _settings(
     for provider, part in document.each.items():
         if provider in served:
             ours = settings_files.joined(ours, part)
-    return settings_files.over(table, _filled(ours, words))
+    return settings_files.over(table, filled(ours, words))
 
 
 def _users(
@@ -199,14 +199,14 @@ def _read(path: Path, kind: str) -> dict[str, Any]:
     return settings_files.read(text, kind, str(path))
 
 
-def _filled[T](value: T, words: Mapping[str, str]) -> T:
+def filled[T](value: T, words: Mapping[str, str]) -> T:
     """The same with its placeholders filled, however deep they stand."""
-    filled: Any = value
+    done: Any = value
     if isinstance(value, str):
         for word, text in words.items():
-            filled = filled.replace(word, text)
+            done = done.replace(word, text)
     elif isinstance(value, dict):
-        filled = {name: _filled(each, words) for name, each in value.items()}
+        done = {filled(name, words): filled(each, words) for name, each in value.items()}
     elif isinstance(value, list):
-        filled = [_filled(each, words) for each in value]
-    return filled  # type: ignore[no-any-return]
+        done = [filled(each, words) for each in value]
+    return done  # type: ignore[no-any-return]

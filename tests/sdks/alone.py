@@ -167,6 +167,22 @@ def _request(request: Request) -> dict[str, Any]:
     }
 
 
+def _doctor(environ: Mapping[str, str], strays: Strays) -> dict[str, Any]:
+    """What `lmk doctor` finds of the agents, and where they went for it."""
+    strays.take()
+    done = subprocess.run(
+        [str(BIN / "lmk"), "doctor", "--json", "--for", "claude-code,codex"],
+        cwd=Path(environ["HOME"]) / "work",
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    found = {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+    return {**found, "strays": strays.take()}
+
+
 def _run(
     words: Sequence[str],
     environ: Mapping[str, str],
@@ -217,9 +233,15 @@ def main(folder: Path) -> None:
             found = {
                 id: asdict(_run(words, environ, proxy, strays)) for id, words in present.items()
             }
+            doctor = _doctor(environ, strays)
         finally:
             proxy.stop()
-        result = {"runs": found, "violations": world.violations, "leaks": proxy.leaks()}
+        result = {
+            "runs": found,
+            "doctor": doctor,
+            "violations": world.violations,
+            "leaks": proxy.leaks(),
+        }
     print(json.dumps(result))
 
 

@@ -81,6 +81,18 @@ def test_codex_by_websocket_and_by_events(alone_: dict[str, Any]) -> None:
     assert {row["model"] for row in (*socket["rows"], *events["rows"])} == {"gpt-6.2-sol"}
 
 
+def test_doctor_proves_it(alone_: dict[str, Any]) -> None:
+    ran = alone_["doctor"]
+    assert ran["code"] == 0, ran["err"]
+    found = {each["client"]: each for each in json.loads(ran["out"])["clients"]}
+    assert {name: each["state"] for name, each in found.items()} == {
+        "Claude Code": "through",
+        "Codex CLI": "through",
+    }
+    assert all(each["request"].startswith("lmk_") for each in found.values())
+    assert ran["strays"] == []
+
+
 def test_nobody_saw_a_key_that_is_not_theirs(alone_: dict[str, Any]) -> None:
     assert alone_["violations"] == []
     assert alone_["leaks"] == []

@@ -125,6 +125,16 @@ def _writer() -> Routes:
     return routes
 
 
+def _lists(routes: Routes, path: str, content: object) -> Routes:
+    """The routes, with a list (or a record) of the account's at `path`."""
+
+    @routes("GET", path)
+    def listed(_: Request) -> Reply:
+        return json_reply(content)
+
+    return routes
+
+
 def _ranked(request: Request, field: str) -> Reply:
     count = len(request.json().get("documents", []))
     results = [{"index": i, "relevance_score": 1.0 - i / 4} for i in reversed(range(count))]
@@ -234,7 +244,7 @@ FAMILIES = (
         "openrouter",
         "https://openrouter.ai/docs/api-reference/authentication",
         "sk-or-v1-{random}",
-        openai.compatible("/api/v1"),
+        _lists(openai.compatible("/api/v1"), "/api/v1/key", {"data": {"label": "fake"}}),
         _says(401, {"error": {"message": "No auth credentials found", "code": 401}}),
     ),
     _family(
@@ -248,7 +258,7 @@ FAMILIES = (
         "perplexity",
         "https://docs.perplexity.ai/api-reference/chat-completions-post",
         "pplx-{random}",
-        _perplexity(),
+        _lists(_perplexity(), "/v1/async/sonar", {"requests": []}),
     ),
     _family(
         "cerebras",
@@ -276,7 +286,7 @@ FAMILIES = (
         "ai21",
         "https://docs.ai21.com/reference/authentication",
         "{random}",
-        openai.compatible("/studio/v1"),
+        _lists(openai.compatible("/studio/v1"), "/studio/v1/library/files", []),
         _says(401, {"detail": "Forbidden: Bad or missing API token."}),
     ),
     _family(
@@ -290,14 +300,14 @@ FAMILIES = (
         "jina",
         "https://api.jina.ai/docs",
         "jina_{random}",
-        _embedder("results"),
+        _lists(_embedder("results"), "/v1/classifiers", []),
         _says(401, {"detail": "Invalid API key"}),
     ),
     _family(
         "voyage",
         "https://docs.voyageai.com/reference/embeddings-api",
         "pa-{random}",
-        _embedder("data"),
+        _lists(_embedder("data"), "/v1/files", {"object": "list", "data": [], "has_more": False}),
         _says(401, {"detail": "Provided API key is invalid."}),
     ),
 )

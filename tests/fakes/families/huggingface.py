@@ -123,6 +123,11 @@ def model_info(request: Request) -> Reply:
     )
 
 
+@hub("GET", "/api/whoami-v2")
+def whoami(_: Request) -> Reply:
+    return json_reply({"type": "user", "id": "65f0", "name": "fake"})
+
+
 def _family(id: str, docs: str, routes: Routes) -> Family:
     return Family(
         id=id,

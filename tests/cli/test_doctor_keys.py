@@ -117,6 +117,8 @@ def test_providers_with_a_key_have_a_check_or_are_named_here() -> None:
         # the account's key is the same as of another entry that has one
         *("assemblyai-dictation", "assemblyai-llm", "assemblyai-streaming", "assemblyai-sync"),
         *("assemblyai-tts", "bedrock", "deepgram-agent", "hfendpoints"),
+        # everything that it does costs
+        "fal",
         # a server of the owner's own
         *("hfendpoint", "ollama"),
         # a token is made, which proves what it is made of

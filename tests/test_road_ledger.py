@@ -400,6 +400,47 @@ def test_without_a_price_there_is_no_spending(make: Make) -> None:
         assert len(bench.rim.wishes) == 1
 
 
+FORM = (
+    b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nhear-1\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n\r\nx\r\n--b--\r\n'
+)
+UNITS = [
+    # what is asked, what is answered, its price, and what two images, an hour or so come to
+    ("images/generations", {"model": "draw-1", "n": 2}, {"data": [{}, {}]}, {"image": 0.04}, 0.08),
+    ("audio/speech", {"model": "say-1", "input": "x" * 500}, b"ID3", {"character_mtok": 30}, 0.015),
+    ("audio/transcriptions", FORM, {"text": "a", "duration": 90}, {"audio_hour": 0.36}, 0.009),
+    ("videos", {"model": "film-1", "seconds": "8"}, {"seconds": "8"}, {"video_second": 0.1}, 0.8),
+    ("chat/completions", {"model": "by-call-1"}, {"usage": {}}, {"request": 0.01}, 0.01),
+]
+
+
+@pytest.mark.parametrize(("path", "asked", "answered", "price", "usd"), UNITS)
+def test_what_is_not_told_in_tokens_is_admitted_and_billed_by_the_owners_price(
+    make: Make, path: str, asked: Any, answered: Any, price: Any, usd: float
+) -> None:
+    kind = "multipart/form-data; boundary=b" if isinstance(asked, bytes) else "application/json"
+    model = "hear-1" if isinstance(asked, bytes) else asked["model"]
+    body = asked if isinstance(asked, bytes) else json.dumps(asked).encode()
+    line = f"POST /openai/v1/{path}"
+    budget = {"users": {"alice": {"budgets": [{"spend": 100, "per": "month"}]}}}
+    with make(prices=[], **budget) as bench:
+        bench.client(bench.head(line, f"Content-Type: {kind}", body=body))
+        assert json.loads(last(bench).body)["error"]["code"] == "unpriced_model"
+    rule = {"provider": "openai", "model": model, **price}
+    with make(name="again", prices=[rule], **budget) as bench:
+        bench.client(bench.head(line, f"Content-Type: {kind}", body=body))
+        bench.open()
+        assert only_row(bench).cost_nusd > 0, "reserved"
+        data = answered if isinstance(answered, bytes) else json.dumps(answered).encode()
+        what = "audio/mpeg" if isinstance(answered, bytes) else "application/json"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {what}\r\nContent-Length: {len(data)}\r\n\r\n"
+        bench.answer(head.encode(), data)
+        row = only_row(bench)
+        assert row.cost_nusd == round(usd * 10**9)
+        assert row.quality in ("exact", "estimated") and row.priced == "prices[0]"
+        assert counters(bench) == [(row.cost_nusd, 0)]
+
+
 def train(bench: Bench, line: str = "POST /openai/v1/fine_tuning/jobs") -> Got:
     """A model is to be trained: what that costs no answer tells."""
     bench.client(bench.head(line, body=b'{"model": "gpt-5-mini", "training_file": "file-1"}'))

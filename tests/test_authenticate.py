@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llamakey_addon import keys
+from llamakey_addon import authenticate, keys
 from llamakey_addon.authenticate import who
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import Forbidden, NotReady, Unauthenticated
@@ -239,6 +239,23 @@ def test_a_known_id_with_another_secret_is_unknown(asked, key):
         asked(("Authorization", f"Bearer {forged}"))
     assert "wrong secret" in caught.value.detail  # for the owner's log alone
     assert "wrong secret" not in caught.value.message
+
+
+def test_a_key_is_looked_up_by_its_id_and_compared_in_constant_time(asked, key, monkeypatch):
+    """Whether the id is known, or which part of the secret is wrong, cannot be told by the time."""
+    compared = []
+    real = authenticate.hmac.compare_digest
+    monkeypatch.setattr(
+        authenticate.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b)
+    )
+    secret = "A" * 43
+    forged = f"sk-lmk-{key.id}-{secret}{keys._checksum(key.id, secret)}"
+    stranger = keys.mint()
+    for text in (forged, stranger.text):
+        with pytest.raises(Unauthenticated):
+            asked(("Authorization", f"Bearer {text}"))
+    assert [len(a) == len(b) == 32 for a, b in compared] == [True, True]
+    assert compared[0][0] != compared[0][1] == key.digest
 
 
 def test_a_revoked_key(asked, store, key):

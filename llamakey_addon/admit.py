@@ -57,6 +57,7 @@ class Expected(NamedTuple):
 _NOTHING: Final = Expected()
 #: Before anything is known; enough that a cap which is used up stands against it.
 _LITTLE: Final = Expected(input_tokens=1, cost_nusd=1, free=True)
+_LATER: Final = Expected(cost_nusd=1, free=True)
 
 
 class Admission:
@@ -312,6 +313,8 @@ class Admission:
     def _expected(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
         visit = call.visit
         entry = visit.route.provider.entry
+        if _begins_something(visit):
+            return _LATER
         if _uses_nothing(visit):
             return _NOTHING
         counts = self._estimates.counts(call, asked, closely=counted)
@@ -482,6 +485,12 @@ def _uses_nothing(visit: Visit) -> bool:
     if endpoint is not None and endpoint.usage == "none":
         return True
     return visit.ask.method in _READING
+
+
+def _begins_something(visit: Visit) -> bool:
+    """Whether what a request costs is told later, by another answer: a batch."""
+    endpoint = visit.route.endpoint
+    return endpoint is not None and endpoint.later and visit.ask.method not in _READING
 
 
 def _names_its_model_later(call: Call) -> bool:

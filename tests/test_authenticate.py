@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import time
 from pathlib import Path
 
 import pytest
 
-from llamakey_addon import authenticate, keys
+from llamakey_addon import keys
 from llamakey_addon.authenticate import who
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import Forbidden, NotReady, Unauthenticated
@@ -243,11 +244,14 @@ def test_a_known_id_with_another_secret_is_unknown(asked, key):
 
 def test_a_key_is_looked_up_by_its_id_and_compared_in_constant_time(asked, key, monkeypatch):
     """Whether the id is known, or which part of the secret is wrong, cannot be told by the time."""
-    compared = []
-    real = authenticate.hmac.compare_digest
-    monkeypatch.setattr(
-        authenticate.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b)
-    )
+    compared: list[tuple[bytes, bytes]] = []
+    real = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     secret = "A" * 43
     forged = f"sk-lmk-{key.id}-{secret}{keys._checksum(key.id, secret)}"
     stranger = keys.mint()

@@ -340,6 +340,8 @@ class Endpoint(Model):
     """Its bodies are files, and never JSON."""
     describes: bool = False
     """It tells of one model, and does not use it."""
+    later: bool = False
+    """What it begins costs, and is told when that has ended, by another answer."""
     model_type: str = ""
     """Of a message: its `type` where it names the model, e.g. `response.create`; other messages
     do not. Empty: those that have the first part of `model_field`."""

@@ -118,7 +118,10 @@ def _verdict(compared: Comparison) -> None:
     limit = f"{compared.tolerance.normalize():f}%"
     if not beyond:
         showing.prose(
-            f"They agree within {limit}: {_apart(compared, compared.total)}.", out, "green"
+            f"They agree within {limit}, or a thousand tokens and a cent for each model: "
+            f"{_apart(compared, compared.total)}.",
+            out,
+            "green",
         )
     else:
         names = "; ".join(f"{line.model} ({_apart(compared, line)})" for line in beyond)

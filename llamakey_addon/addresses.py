@@ -65,14 +65,19 @@ class _Place(NamedTuple):
 class Names:
     """How a provider's addresses are told, compiled."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, providers: Iterable[Provider] = ()) -> None:
         entry = provider.entry
         self.id = provider.id
         self.prefix = provider.prefix
         self._globs = entry.named_hosts
         self._own = frozenset(_origins(provider))
+        self._others: dict[_Origin, str] = {}
+        if any(address.others for address in entry.addresses):
+            for other in providers:
+                for origin in _origins(other) if other.ready else ():
+                    self._others.setdefault(origin, other.prefix)
         self._hints = tuple(
-            {host.encode() for _, host, _ in self._own}
+            {host.encode() for _, host, _ in (*self._own, *self._others)}
             | {glob.rpartition("*")[2].encode() for glob in self._globs}
         )
         self._slots = frozenset(
@@ -100,6 +105,10 @@ class Names:
         if secure and port == 443 and any(fits(glob, host) for glob in self._globs):
             return host
         return None
+
+    def other(self, scheme: str, host: str, port: int) -> str | None:
+        """The prefix of the other provider that an address is of, where that is looked for."""
+        return self._others.get(_Origin(scheme in ("https", "wss"), host, port))
 
     def without_credential(self, query: str) -> str:
         """A query as it will be when it comes back to us."""
@@ -205,9 +214,16 @@ class Addresses:
         else:
             return text
         scheme, host = scheme.lower(), host.lower()
-        named = self.names.host_of(scheme, host, int(port) if port else _PORTS[scheme])
+        number = int(port) if port else _PORTS[scheme]
+        named = self.names.host_of(scheme, host, number)
         if named is None:
-            return text
+            other = None
+            if address is not None and address.others and self.ask.passage is None:
+                other = self.names.other(scheme, host, number)
+            if other is None:
+                return text
+            front = self._front(scheme)
+            return f"{front}/{other}{path or ''}" + ("" if query is None else f"?{query}")
         target = f"/{named}{path or ''}" if named else path or ""
         if address is not None and address.keyless_s:
             query = self._with_ticket(target or "/", query or "", address.keyless_s)

@@ -71,10 +71,6 @@ def by_ticket(ask: Ask, way: Route, store: Store, settings: Settings, tokens: To
                 "The ticket in this address is not for it. Follow an address as the answer named "
                 "it, with nothing taken out or added."
             )
-        if ticket.ends_s <= time.time():
-            raise Unauthenticated(
-                "The ticket in this address has ended, as has what it leads to. Begin anew."
-            )
         row = _named(ticket.key_id, store, provider)
         in_tunnel = ask.passage is not None and ask.passage.key_id != ""
         if in_tunnel or any(_marked(ask, settings)):
@@ -86,6 +82,10 @@ def by_ticket(ask: Ask, way: Route, store: Store, settings: Settings, tokens: To
                     detail=f"key {shown.id} with a ticket of key {row.id}",
                 )
             row = shown
+        elif ticket.ends_s <= time.time():
+            raise Unauthenticated(
+                "The ticket in this address has ended, as has what it leads to. Begin anew."
+            )
         _check_place(row, ask)
     except StoreError as error:
         raise _no_lookup(error) from error

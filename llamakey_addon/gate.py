@@ -468,7 +468,8 @@ class Gate:
     def _names_of(self, provider: Provider) -> addresses.Names:
         names = self._names.get(provider.prefix)
         if names is None:
-            names = self._names[provider.prefix] = addresses.Names(provider)
+            names = addresses.Names(provider, self.settings.providers.values())
+            self._names[provider.prefix] = names
         return names
 
     def _addresses(self, visit: Visit) -> addresses.Addresses:

@@ -692,3 +692,82 @@ def test_hosts(tmp_path: Path) -> None:
     assert {host for host, _ in found} <= set(every)
     assert not [host for host in every if not re.fullmatch(r"[a-z0-9.-]+", host)]
     assert not {"example.invalid", "127.0.0.1"} & set(every)
+
+
+# ── hosts that the path names at the front door ─────────────────────────────────────────────────
+
+INDEX = "docs-example-4zo0ijk.svc.us-east1-aws.pinecone.io"
+GOOGLE = "generativelanguage.googleapis.com"
+
+
+@pytest.fixture
+def further(tmp_path: Path) -> Iterator[Caller]:
+    named = ("pinecone", "gemini", "fal", "replicate")
+    made = Caller(tmp_path, providers={name: {"key": "env:OPENAI_API_KEY"} for name in named})
+    with made.bench:
+        yield made
+
+
+def test_a_host_that_only_the_provider_can_name(further: Caller) -> None:
+    further.tunnel(INDEX, key=further.key)
+    further.send("POST /query?a=1", host=INDEX, body=b"{}")
+    further.served(b"{}")
+    assert further.got().status == 200
+    (sent,) = further.bench.sent()
+    assert further.bench.rim.wishes[-1][0].origin == f"https://{INDEX}"
+    assert (sent.target, sent.values("api-key")) == ("/query?a=1", [REAL])
+    assert further.bench.only_receipt().endpoint == "query"
+
+
+@pytest.mark.parametrize("host", [f"{INDEX}.evil.example", "pinecone.io", "x.pinecone.io"])
+def test_a_host_that_looks_like_one(further: Caller, host: str) -> None:
+    further.connect(f"{host}:443", key=further.key)
+    assert further.refused().status == 403
+
+
+def test_in_a_tunnel_the_path_names_no_host(further: Caller) -> None:
+    further.tunnel("api.pinecone.io", key=further.key)
+    further.send(f"POST /{INDEX}/query", host="api.pinecone.io", body=b"{}")
+    further.served(b"{}")
+    assert further.bench.rim.wishes[-1][0].origin == "https://api.pinecone.io"
+
+
+def test_addresses_stay_the_providers_own(further: Caller) -> None:
+    further.tunnel("queue.fal.run", key=further.key)
+    further.send("POST /fal-ai/flux", host="queue.fal.run", body=b"{}")
+    told = {
+        "request_id": "r1",
+        "status_url": "https://queue.fal.run/fal-ai/flux/requests/r1/status",
+    }
+    further.served(json.dumps(told).encode())
+    assert json.loads(further.got().body) == told
+
+
+def test_an_upload_is_followed_without_a_key_there_too(further: Caller) -> None:
+    place = f"https://{GOOGLE}/upload/v1beta/files?upload_id=ABC"
+    further.tunnel(GOOGLE)
+    further.send("POST /upload/v1beta/files", host=GOOGLE, key=further.key, body=b"{}")
+    further.bench.open()
+    head = f"HTTP/1.1 200 OK\r\nX-Goog-Upload-URL: {place}\r\nContent-Length: 0\r\n\r\n"
+    further.bench.answer(head.encode())
+    address = further.got().header("x-goog-upload-url")
+    assert address.startswith(f"{place}&llamakey=sk-lmk-")
+    target = address.removeprefix(f"https://{GOOGLE}")
+    further.tunnel(GOOGLE)
+    further.send(f"POST {target}", host=GOOGLE, body=b"x")
+    further.served(b"{}")
+    assert further.bench.sent()[-1].target == "/upload/v1beta/files?upload_id=ABC"
+    # in a tunnel of somebody else's
+    bob = further.mint("bob")
+    further.tunnel(GOOGLE, key=bob)
+    further.send(f"POST {target}", host=GOOGLE, body=b"x")
+    assert further.got().status == 401
+    further.tunnel(GOOGLE, key=bob)
+    further.send("POST /upload/v1beta/files?upload_id=ABC", host=GOOGLE, body=b"x")
+    assert further.got().status == 403
+
+
+def test_the_authority_vouches_below_a_globs_domain(further: Caller) -> None:
+    known = doorway.hosts(further.bench.gate.settings.providers.values())
+    assert {"pinecone.io", "ke.pinecone.io", "queue.fal.run", "stream.replicate.com"} <= {*known}
+    assert not any("*" in host for host in known)

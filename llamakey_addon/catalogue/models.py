@@ -266,6 +266,8 @@ class Address(Model):
     """Where in the JSON of an answer, or of a server-sent event."""
     header: Annotated[str, Field(pattern=_FIELD_NAME)] | None = None
     """Or the header that holds it."""
+    others: bool = False
+    """What stands there may be the upstream of another provider of this proxy's."""
     bare: bool = False
     """What stands there may be a host alone, such as `index-1.svc.example.io`."""
     keyless_s: int = 0

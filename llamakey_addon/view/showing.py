@@ -393,7 +393,7 @@ class Showing:
     def _keep_answer(self, at_s: float) -> None:
         answer = self._flow.response
         assert answer is not None
-        answer.data.content = self._down.content()
+        answer.data.content = redact(self._down.content())  # an address in it may hold a ticket
         answer.timestamp_end = at_s
         if self._down.total > self._down.kept:
             self._flow.remark(self._down.remark("answer"))

@@ -123,6 +123,37 @@ def test_files_are_their_makers(callers: dict[str, Caller]) -> None:
     assert json.loads(refused.body)["error"]["code"] == "not_found"
 
 
+def test_an_upload_is_his_who_began_it(callers: dict[str, Caller], shared_proxy: Start) -> None:
+    proxy = shared_proxy(config=CONFIG)
+    line = "POST /gemini/upload/v1beta/files"
+    begin = json.dumps({"file": {"displayName": "of alice's"}}).encode()
+
+    def upload(target: str, command: str, key: str = "", body: bytes = b"x") -> Answer:
+        fields = [("x-goog-upload-protocol", "resumable"), ("x-goog-upload-command", command)]
+        fields += [("x-goog-api-key", key)] if key else []
+        with Wire(proxy.url) as wire:  # what is refused may end its connection
+            wire.request("POST", target, [*fields, ("Content-Type", "application/json")], body)
+            return wire.answer("POST")
+
+    eve, alice = (proxy.mint(name) for name in ("eve", "alice"))
+    started = upload(line.partition(" ")[2], "start", alice, begin)
+    address = started.header("x-goog-upload-url")
+    assert address.startswith(f"{proxy.url}/gemini/upload/v1beta/files?upload_id=")
+    target = address.removeprefix(proxy.url)
+    id = target.partition("upload_id=")[2].partition("&")[0]
+    bare = target.partition("&llamakey=")[0]
+    finish = "upload, finalize"
+    assert upload(target, finish, eve).status == 401
+    assert upload(bare, finish, eve).status == 403
+    assert upload(bare, finish).status == 401
+    assert upload(target.replace(id, "0" * len(id)), finish).status == 401
+    assert upload(target, "upload").header("x-goog-upload-status") == "active"
+    made = upload(target, finish)
+    assert json.loads(made.body)["file"]["name"] == f"files/{id}"
+    for who, status in (("alice", 200), ("carol", 200), ("eve", 404)):
+        assert callers[who](f"GET /gemini/v1beta/files/{id}:download").status == status
+
+
 def test_messages_batches_are_their_makers(callers: dict[str, Caller]) -> None:
     batch = {"requests": [{"custom_id": "1", "params": {"model": "fake-1", "max_tokens": 1}}]}
     line = "POST /anthropic/v1/messages/batches"

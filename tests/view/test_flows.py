@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from llamakey_addon.tokens import traces
 from tests import canary
 from tests.client import Wire
 from tests.fakes import World
@@ -197,3 +198,22 @@ def test_a_head_that_cannot_be_read_is_a_flow_too(page: Page, call: Caller) -> N
     flow = page.wait(lambda each: id in json.dumps(each.get("response", {})))
     assert flow["response"]["status_code"] == 400
     assert page.content(flow, "response") == answer.body
+
+
+def test_a_ticket_in_an_answer_is_in_no_flow(page: Page, call: Caller, watched: Proxy) -> None:
+    key = watched.local_key
+    start = (("x-goog-upload-command", "start"), ("x-goog-api-key", key))
+    place = call("/gemini/upload/v1beta/files", b'{"file": {}}', key="", more=start)
+    address = place.header("x-goog-upload-url")
+    assert address.partition("llamakey=")[2].startswith(f"sk-lmk-{key.split('-')[2]}-u")
+    finish = (("x-goog-upload-command", "upload, finalize"),)
+    target = address.removeprefix(watched.url)
+    assert call(target, b"x", key="", more=finish).status == 200
+    told = call("/replicate/v1/predictions/p1", b"", method="GET")
+    assert b"llamakey=sk-lmk-" in told.body
+    page.wait(lambda flow: marked(call.mark)(flow) and "/replicate/" in flow["request"]["path"])
+    flows = [flow for flow in page.flows() if marked(call.mark)(flow)]
+    assert [flow["response"]["status_code"] for flow in flows] == [200, 200, 200]
+    shown = json.dumps(flows).encode() + page.content(flows[-1], "response")
+    assert shown.count(b"llamakey=sk-lmk-") >= 4
+    assert list(traces(shown)) == []

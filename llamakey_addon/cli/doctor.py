@@ -6,15 +6,16 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from llamakey_addon.cli import doctor_clients, doctor_keys
-from llamakey_addon.cli.doctor_clients import Place, Verdict
+from llamakey_addon.cli.doctor_clients import Environs, Place, Verdict
 from llamakey_addon.cli.doctor_keys import Finding
 from llamakey_addon.cli.env import (
     KeySource,
     NoKey,
+    door_of,
     folder_of,
     read_key,
     ready,
@@ -22,7 +23,7 @@ from llamakey_addon.cli.env import (
     split,
 )
 from llamakey_addon.cli.errors import Miswritten
-from llamakey_addon.cli.run import client_environment
+from llamakey_addon.cli.run import client_environment, past_proxies, through_door
 from llamakey_addon.cli.table import Cell, Column, Row, print_table
 from llamakey_addon.clients import agents, probing
 from llamakey_addon.clients.probing import Probe
@@ -86,25 +87,34 @@ def _clients(
     where = (url or source.url or settings.public_url).rstrip("/")
     place = Place(where, source.key, str(settings.trust.ca) if settings.trust else "")
     place.me()  # before anything is started
-    environs: dict[tuple[tuple[str, ...], str], Mapping[str, str]] = {}
+    door_url = door_of(settings, source)
+    if settings.door.trust is None:
+        door_url = ""
+    made: dict[tuple[tuple[str, ...], str], Environs] = {}
 
-    def environ(probe: Probe) -> Mapping[str, str]:
+    def environs(probe: Probe) -> Environs:
         command = probe.package if probe.language == "command" else ""
-        if (probe.names, command) not in environs:
+        if (probe.names, command) not in made:
             folder = folder_of(key_file)
             lines = ready(settings, source, probe.names, url, folder, command=command)
-            environs[probe.names, command] = client_environment(settings, lines)
-        return environs[probe.names, command]
+            front = client_environment(settings, lines)
+            second = None
+            if door_url:
+                second = dict(front)
+                through_door(second, door_url, source.key, settings)
+                past_proxies(second, lines)
+            made[probe.names, command] = Environs(front, second)
+        return made[probe.names, command]
 
-    installed = doctor_clients.find(probes, os.environ, environ)
+    installed = doctor_clients.find(probes, os.environ, lambda probe: environs(probe).front)
     # a name that is given is what somebody knows to be served; `-` is none
     known = {each.id: each for each in served(settings, source, [*names] or ["-"])}
     if tell:
         showing.prose(
             f"{len(installed)} clients are here; each makes one small call to {where}.", sys.stderr
         )
-    wanted = [environ(each.probe) for each in installed]
-    return doctor_clients.test(installed, wanted, known, place)
+    wanted = [environs(each.probe) for each in installed]
+    return doctor_clients.test(installed, wanted, known, place, door_url)
 
 
 def _chosen(names: Sequence[str]) -> list[Probe]:

@@ -6,6 +6,7 @@ and the proxy is asked, with the same local key, whether it has seen it.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -90,6 +91,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Environs:
+    """What a client's process has, as `lmk run` gives it."""
+
+    front: Mapping[str, str]
+    second: Mapping[str, str] | None = None
+    """The same with what leads to the second door; None where none is known here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Installed:
     """A client that is here."""
 
@@ -110,7 +120,8 @@ class Verdict:
     told: str = ""
     """What is to be set otherwise, or what happened."""
     door: str = ""
-    """How it went: `front` by variables, `front, in code` by an address in the program."""
+    """How it went: `front` by variables, `front, in code` by an address in the program, `second` by
+    CONNECT."""
     request: str = ""
     """The id that the proxy has seen it by."""
     strays: tuple[str, ...] = ()
@@ -244,125 +255,138 @@ def _run(
 
 def test(
     installed: Sequence[Installed],
-    environs: Sequence[Mapping[str, str]],
+    environs: Sequence[Environs],
     providers: Mapping[str, Provider],
     place: Place,
+    door_url: str,
 ) -> list[Verdict]:
     """Let each make its call, a few at once; in their order. Raises NoProxy.
 
+    A client that no variable redirects tries the second door, and where that is not open, or does
+    not take it, the address written in its code.
+
     Arguments:
-        environs: what the process of each has, as `lmk run` gives it.
         providers: by id, ready or not as far as is known here.
+        door_url: of the second door; "" where none is known here.
     """
     tag_header = str(place.me().get("tag_header", "X-LlamaKey-Tag"))
 
-    def one(each: Installed, environ: Mapping[str, str]) -> Verdict:
+    def one(each: Installed, environs: Environs) -> Verdict:
         provider = providers.get(each.probe.provider)
         if provider is None or not provider.ready:
             name = provider.entry.name if provider else each.probe.provider
             return Verdict(each, "untested", f"{name} is not served here, as far as is known")
-        return _test(each, environ, provider, place, tag_header)
+        if each.probe.no_call:
+            return Verdict(each, "untested", remedy(each.probe, provider, place))
+        caller = _Caller(each, provider, place, tag_header)
+        if each.probe.in_code and environs.second is not None:
+            verdict = caller.call(environs.second, "second", door_url)
+            if verdict.state in ("through", "refused"):
+                return verdict
+        return caller.call(environs.front, "front, in code" if each.probe.in_code else "front")
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(one, installed, environs))
 
 
-def _test(
-    installed: Installed,
-    environ: Mapping[str, str],
-    provider: Provider,
-    place: Place,
-    tag_header: str,
-) -> Verdict:
-    probe = installed.probe
-    mark = f"doctor-{secrets.token_hex(6)}"
-    words = {"{proxy}": place.url, "{mark}": mark, "{header}": tag_header}
-    if probe.language == "command":
-        env = dict(environ) | {
-            name: agents.filled(value, words) for name, value in probe.env.items()
-        }
-        for name, more in probe.merges.items():
-            env[name] = _merged(env.get(name, ""), agents.filled(more, words))
-        arguments = [agents.filled(word, words) for word in probe.words]
-        done = _run([installed.program, *arguments], env, None, _CALL_S)
-        strays: tuple[str, ...] = ()
-    else:
-        program = probing.program(probe.language)
-        option = "-c" if probe.language == "python" else "-e"
-        wish = {
-            "call": probe.call,
-            "base": agents.filled(probe.in_code, words),
-            "headers": {tag_header: mark},
-            "mark": mark,
-            "root": installed.root,
-            **_allowed(place.url),
-        }
-        done = _run([installed.program, option, program], environ, wish, _CALL_S)
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """One client, and all that its calls need."""
+
+    installed: Installed
+    provider: Provider
+    place: Place
+    tag_header: str
+
+    def call(self, environ: Mapping[str, str], door: str, door_url: str = "") -> Verdict:
+        """Let it make its call, by this door."""
+        probe, installed = self.installed.probe, self.installed
+        mark = f"doctor-{secrets.token_hex(6)}"
+        words = {"{proxy}": self.place.url, "{mark}": mark, "{header}": self.tag_header}
+        if probe.language == "command":
+            env = {**environ, **agents.filled(probe.env, words)}
+            for name, more in probe.merges.items():
+                env[name] = _merged(env.get(name, ""), agents.filled(more, words))
+            arguments = [agents.filled(word, words) for word in probe.words]
+            done = _run([installed.program, *arguments], env, None, _CALL_S)
+        else:
+            program = probing.program(probe.language)
+            option = "-c" if probe.language == "python" else "-e"
+            wish = {
+                "call": probe.call,
+                "base": "" if door_url else agents.filled(probe.in_code, words),
+                "headers": {self.tag_header: mark},
+                "mark": mark,
+                "root": installed.root,
+                **_allowed(self.place.url, *filter(None, [door_url])),
+            }
+            done = _run([installed.program, option, program], environ, wish, _CALL_S)
         strays = tuple(dict.fromkeys((done.result or {}).get("strays", ())))
-    seen = place.me(mark).get("seen", [])
-    door = "front, in code" if probe.in_code else "front"
-    if seen:
-        told = _of_seen(probe, provider, place, seen[-1], strays)
-        return Verdict(installed, "through", told, door, seen[-1]["id"], strays)
-    if (found := _REQUEST.search(done.text)) is not None:
-        line = next(line for line in done.text.splitlines() if found[0] in line)
-        return Verdict(installed, "refused", _short(line), door, found[0], strays)
-    if strays:
-        told = f"it went to {', '.join(strays)}, past the proxy: {remedy(probe, provider, place)}"
-        return Verdict(installed, "around", told, strays=strays)
-    lines = [line for line in done.text.splitlines() if line.strip()] or [""]
-    # a traceback of Python's ends with its message, a stack of Node's begins with it
-    last = lines[0 if probe.language == "node" else -1]
-    if probe.language != "command" and (done.result is None or done.result.get("error")):
-        return Verdict(installed, "failed", f"its call could not be made: {_short(last)}")
-    told = f"no request of it came to the proxy ({_short(last) or 'it said nothing'}): "
-    return Verdict(installed, "silent", told + remedy(probe, provider, place))
+        seen = self.place.me(mark).get("seen", [])
+        if seen:
+            told = self._of_seen(seen[-1], door, strays)
+            return Verdict(installed, "through", told, door, seen[-1]["id"], strays)
+        if (found := _REQUEST.search(done.text)) is not None:
+            line = next(line for line in done.text.splitlines() if found[0] in line)
+            return Verdict(installed, "refused", _short(line), door, found[0], strays)
+        way = remedy(probe, self.provider, self.place)
+        if strays:
+            told = f"it went to {', '.join(strays)}, past the proxy: {way}"
+            return Verdict(installed, "around", told, strays=strays)
+        lines = [line for line in done.text.splitlines() if line.strip()] or [""]
+        # a traceback of Python's ends with its message, a stack of Node's begins with it
+        last = _short(lines[0 if probe.language == "node" else -1])
+        if probe.language != "command" and (done.result is None or done.result.get("error")):
+            return Verdict(installed, "failed", f"its call could not be made: {last}")
+        told = f"no request of it came to the proxy ({last or 'it said nothing'}): {way}"
+        return Verdict(installed, "silent", told)
 
-
-def _of_seen(
-    probe: Probe,
-    provider: Provider,
-    place: Place,
-    row: Mapping[str, Any],
-    strays: Sequence[str],
-) -> str:
-    told = []
-    if row.get("status") in (401, 403):
-        told.append(
-            f"the provider answered {row['status']}: `lmk doctor --keys` on the proxy's machine "
-            "tells whether its real key is good"
-        )
-    if probe.in_code:
-        told.append(f"no variable redirects it: {remedy(probe, provider, place)}")
-    if strays:
-        told.append(f"it also asked for {', '.join(strays)}, which was not let")
-    return "; ".join(told)
+    def _of_seen(self, row: Mapping[str, Any], door: str, strays: Sequence[str]) -> str:
+        told = []
+        if row.get("status") in (401, 403):
+            told.append(
+                f"the provider answered {row['status']}: `lmk doctor --keys` on the proxy's "
+                "machine tells whether its real key is good"
+            )
+        if door == "second":
+            told.append("start it by `lmk run`, as no variable redirects it")
+        elif door != "front":
+            way = remedy(self.installed.probe, self.provider, self.place)
+            told.append(f"no variable redirects it: {way}, or open the second door")
+        if strays:
+            told.append(f"it also asked for {', '.join(strays)}, which was not let")
+        return "; ".join(told)
 
 
 def remedy(probe: Probe, provider: Provider, place: Place) -> str:
     """What to set, or to write, so that a client goes by the proxy."""
     for client in provider.entry.clients:
-        if client.code and probe.package in client.sdk:
-            code = client.code.replace("{proxy}", place.url).replace("{prefix}", provider.prefix)
-            return f"write {code}"
+        if probe.language != "command" and re.search(
+            rf"\b{re.escape(probe.package)}\b", client.sdk
+        ):
+            words = {"{proxy}": place.url, "{prefix}": provider.prefix}
+            if client.door == "none":
+                return f"no door takes it: {agents.filled(client.why, words)}"
+            if client.code:
+                return f"write {agents.filled(client.code, words)}"
     if probe.language == "command":
         agent = agents.of_command(probe.package)
-        own = f" {agent.note}" if agent is not None and agent.note else ""
-        return f"start it by `lmk run -- {probe.package}`; see to settings of its own.{own}"
+        note = f" {agent.note}" if agent is not None and agent.note else ""
+        return f"start it by `lmk run -- {probe.package}`; see to settings of its own.{note}"
     names = f" --for {','.join(probe.names)}" if probe.names else ""
     return f"set what `lmk env{names}` prints in its shell, and no base URL in its code"
 
 
-def _allowed(url: str) -> dict[str, Any]:
-    """Names and addresses that are the proxy's."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    places: list[tuple[str, int]] = [(host, port)]
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        found = []  # `Place.me` has told it before
-    places += [(str(address[0]), port) for *_, address in found]
+def _allowed(*urls: str) -> dict[str, Any]:
+    """Names and addresses of the proxy and its doors."""
+    places: list[tuple[str, int]] = []
+    for url in urls:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        places.append((host, port))
+        with contextlib.suppress(OSError):  # `Place.me` has told it before
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            places += [(str(address[0]), port) for *_, address in found]
     places = list(dict.fromkeys(places))
     return {"names": [name for name, _ in places], "places": places}
 

@@ -45,6 +45,17 @@ class Groq:
         except OSError:
             pass
 """
+#: No variable redirects it. It honours HTTPS_PROXY, as HTTP clients do.
+IN_CODE = """\
+import urllib.request
+class Mistral:
+    def __init__(self, api_key, server_url="https://api.mistral.ai"):
+        self.key, self.url, self.models = api_key, server_url, self
+    def list(self, http_headers):
+        headers = {**http_headers, "Authorization": f"Bearer {self.key}"}
+        request = urllib.request.Request(self.url + "/v1/models", headers=headers)
+        urllib.request.urlopen(request).read()
+"""
 BROKEN = "raise RuntimeError('it is broken')\n"
 WAYWARD_NODE = """\
 export default class { models = { list: () => fetch("https://api.groq.example/") } };
@@ -82,7 +93,7 @@ def package(folder: Path, name: str, module: str, text: str) -> None:
     place = folder / "site"
     place.mkdir(exist_ok=True)
     (place / f"{module}.py").write_text(text)
-    info = place / f"{name}-9.9.9.dist-info"
+    info = place / f"{name.replace('-', '_')}-9.9.9.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9.9\n")
 
@@ -106,7 +117,7 @@ def program(folder: Path, name: str, text: str) -> None:
 @pytest.fixture
 def client(lmk: Lmk, shared_proxy: Start) -> tuple[Lmk, Proxy]:
     """A client's machine: nothing of the owner's, an empty Python, no Node package but its own."""
-    proxy = shared_proxy()
+    proxy = shared_proxy(config={"door": {"open": True, "listen": "localhost:0"}})
     lmk.env_file.write_text((proxy.folder / "llamakey_local.env").read_text())
     program(lmk.folder, "npm", "raise SystemExit(1)\n")
     lmk.environ["PATH"] = f"{lmk.folder / 'bin'}:{BIN}:/usr/local/bin:/usr/bin:/bin"
@@ -162,6 +173,32 @@ def test_what_came_by_is_told_from_what_did_not(client: tuple[Lmk, Proxy], world
         assert found[name]["door"] == "front"
     assert len(world.requests(since=since)) == 3
     assert not (lmk.folder.parent / "home" / ".codex").exists()
+
+
+def test_what_no_variable_redirects_goes_by_the_second_door_or_in_code(
+    client: tuple[Lmk, Proxy], world: World
+) -> None:
+    lmk, proxy = client
+    package(lmk.folder, "mistralai", "mistralai", IN_CODE)
+    package(lmk.folder, "xai-sdk", "xai_sdk", BROKEN)
+    since = world.mark()
+    arguments = ("--clients", "--json", "--for", "mistral,xai-sdk")
+    unknown = verdicts(doctor(lmk, *arguments))["mistralai (python)"]
+    assert (unknown["state"], unknown["door"]) == ("through", "front, in code")
+    assert f'server_url="{proxy.url}/mistral"' in unknown["told"]
+    # on the proxy's own machine its authority is trusted
+    lmk.environ["LLAMAKEY_HOME"] = str(proxy.home)
+    done = doctor(lmk, *arguments)
+    assert done.code == 0, done.err
+    known = verdicts(done)["mistralai (python)"]
+    assert (known["state"], known["door"], known["hosts"]) == ("through", "second", [])
+    assert "lmk run" in known["told"]
+    for found in (unknown, known):
+        assert proxy.wait_for_log(id=found["request"])["provider"] == "mistral"
+    assert [r.credential for r in world.requests("mistral", since)] == ["real", "real"]
+    none = verdicts(done)["xai-sdk (python)"]
+    assert none["state"] == "untested"
+    assert "no door takes it" in none["told"]
 
 
 def test_a_table(client: tuple[Lmk, Proxy]) -> None:

@@ -26,6 +26,8 @@ class Probe(Model):
     """Whose id the call is for."""
     names: tuple[str, ...] = ()
     """For `--for`, where what is set without it does not serve this client."""
+    no_call: bool = False
+    """That no door takes it; what the catalogue says of it is told."""
     call: str = ""
     """Its program: `HEADERS` holds the mark as a header, `MARK` is a name for a model, `BASE` the
     address to write in code where no variable redirects it."""
@@ -40,8 +42,9 @@ class Probe(Model):
 
     @model_validator(mode="after")
     def _one_way(self) -> Probe:
-        if (self.language == "command") == bool(self.call):
-            raise ValueError("a package has a `call`, a program has `words`")
+        given = (bool(self.call), bool(self.words), self.no_call)
+        if sum(given) != 1 or (self.language == "command") != given[1]:
+            raise ValueError("a package has a `call` or `no_call`, a program has `words`")
         return self
 
 

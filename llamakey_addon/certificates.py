@@ -262,7 +262,12 @@ def not_vouched_for(place: Place, hosts: Iterable[str]) -> list[str]:
     """Of these hosts those for which an authority does not vouch. Raises CertificateRefused."""
     with _told(place.folder):
         permitted = _permitted(_read_cert(place.ca))
-    return [host for host in hosts if host not in permitted]
+    return [host for host in hosts if not _vouches(permitted, host)]
+
+
+def _vouches(permitted: Iterable[str], host: str) -> bool:
+    """Whether name constraints let a name pass: one of them, or one below it (RFC 5280)."""
+    return any(host == name or host.endswith(f".{name}") for name in permitted)
 
 
 @contextlib.contextmanager
@@ -275,7 +280,7 @@ def leaf(place: Place, host: str, now: datetime | None = None) -> Iterator[str]:
     now = now or datetime.now(UTC)
     with _told(place.folder):
         cert, key = _read_cert(place.ca), _read_key(place.ca_key)
-        if host not in _permitted(cert):
+        if not _vouches(_permitted(cert), host):
             raise CertificateRefused(f"{place.ca} does not vouch for {host}")
         made, own_key = _issue(_Authority(cert, key), (host,), now, days=_LEAF_DAYS)
         descriptor, name = tempfile.mkstemp(prefix=".leaf.", dir=place.folder)

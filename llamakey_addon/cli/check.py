@@ -37,7 +37,7 @@ def check(*, config: Path | None, listen: str | None) -> int:
         showing.say()
         _providers(settings, report)
         _store(settings, report)
-        _port(settings.listen, report)
+        _port(settings.listen, "front", report)
         if settings.door.open:
             _door(settings, report)
         _certificate(settings, report)
@@ -127,9 +127,10 @@ def _env_file(store: Store, report: _Report) -> None:
             report.facts.append(f"{path} holds the valid key {row.name!r} of {row.user}")
 
 
-def _port(listen: Listen, report: _Report, what: str = "") -> None:
+def _port(listen: Listen, role: ports.Role, report: _Report) -> None:
+    what = "second door: " if role == "door" else ""
     try:
-        ports.claim(listen)
+        ports.claim(listen, role)
     except ports.PortTaken as error:
         if ports.is_llamakey(listen):
             report.facts.append(f"{what}a LlamaKey serves on {listen}")
@@ -140,7 +141,7 @@ def _port(listen: Listen, report: _Report, what: str = "") -> None:
 
 
 def _door(settings: Settings, report: _Report) -> None:
-    _port(settings.door.listen, report, "second door: ")
+    _port(settings.door.listen, "door", report)
     if settings.door.trust is None:
         report.facts.append("second door: its authority is made at the start")
         return
@@ -151,7 +152,7 @@ def _door(settings: Settings, report: _Report) -> None:
         return
     if lacking:
         report.warnings.append(
-            f"second door: its authority does not vouch for {', '.join(lacking)}: the next start "
+            f"second door: its authority does not vouch for {second.some(lacking)}: the next start "
             "makes another, and clients on other machines need its new ca.pem"
         )
 

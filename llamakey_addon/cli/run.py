@@ -134,6 +134,12 @@ def through_door(environ: dict[str, str], url: str, key: str, settings: Settings
         )
         return
     environ |= {line.variable: line.value for line in envfile.trust_lines(trust)}
+    # What calls by https alone needs no certificate of the front door's for it.
+    for provider in settings.providers.values():
+        for client in provider.entry.clients:
+            for name, value in client.env.items():
+                if client.door == "second" and "{authority}" in value:
+                    environ.pop(name, None)
     environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(trust.bundle)
     environ |= door.variables(url, key, environ)
 

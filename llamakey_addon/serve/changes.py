@@ -23,7 +23,7 @@ class Changes(changes.Changes):
         super().take(why, new, restarted=restarted)
         if new.door.open and (lacking := second.lacking(new)):
             self._journal.note(
-                f"warning: the second door's authority does not vouch for {', '.join(lacking)}: "
+                f"warning: the second door's authority does not vouch for {second.some(lacking)}: "
                 "its clients are refused until the proxy is started anew, which makes another; "
                 "clients on other machines then need its new ca.pem"
             )

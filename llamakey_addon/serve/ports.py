@@ -51,25 +51,25 @@ def listeners(wanted: Mapping[Role, Listen]) -> list[Listener]:
     with contextlib.ExitStack() as stack:
         made = []
         for role, listen in wanted.items():
-            made.append(Listener(role, tuple(listening(listen))))
+            made.append(Listener(role, tuple(listening(listen, role))))
             stack.callback(made[-1].close)
         stack.pop_all()
     return made
 
 
-def claim(listen: Listen) -> int:
+def claim(listen: Listen, role: Role = "front") -> int:
     """The port to serve on: the one asked for, or a free one for 0. Nothing is kept open.
 
     Raises PortTaken.
     """
-    sockets = listening(listen)
+    sockets = listening(listen, role)
     port: int = sockets[0].getsockname()[1]
     for each in sockets:
         each.close()
     return port
 
 
-def listening(listen: Listen) -> list[socket.socket]:
+def listening(listen: Listen, role: Role = "front") -> list[socket.socket]:
     """Sockets that listen there, one a family, on the same port; who connects waits from now on.
 
     Raises PortTaken.
@@ -80,7 +80,7 @@ def listening(listen: Listen) -> list[socket.socket]:
             stack.pop_all()
             return sockets
     except OSError as error:
-        raise PortTaken(_explain(listen, error)) from None
+        raise PortTaken(_explain(listen, role, error)) from None
 
 
 def _open(listen: Listen, stack: contextlib.ExitStack) -> list[socket.socket]:
@@ -119,32 +119,33 @@ def _open(listen: Listen, stack: contextlib.ExitStack) -> list[socket.socket]:
     return sockets
 
 
-def _explain(listen: Listen, error: OSError) -> str:
-    other = f"--listen {_with_port(listen, listen.port + 1 if listen.port < 65535 else 8001)}"
+def _explain(listen: Listen, role: Role, error: OSError) -> str:
+    how = "lmk serve --listen" if role == "front" else "in config.yaml, door.listen:"
+    other = f"{how} {_with_port(listen, listen.port + 1 if listen.port < 65535 else 8001)}"
     match error.errno:
         case errno.EADDRINUSE:
             who = holder(listen.port)
             if is_llamakey(listen):
                 return (
                     f"Port {listen.port} is in use by a LlamaKey{f', {who}' if who else ''}. "
-                    f"Use that one, stop it, or start this one elsewhere: lmk serve {other}"
+                    f"Use that one, stop it, or start this one elsewhere: {other}"
                 )
             return (
                 f"Port {listen.port} is taken: it is in use by {who or 'another process'}. "
-                f"Stop what holds it, or choose another port: lmk serve {other}"
+                f"Stop what holds it, or choose another port: {other}"
             )
         case errno.EACCES:
             above = _with_port(listen, 8000)
             return (
                 f"This user may not open port {listen.port}: ports below 1024 are the system's. "
-                f"Choose a higher one: lmk serve --listen {above}"
+                f"Choose a higher one: {how} {above}"
             )
         case errno.EADDRNOTAVAIL:
             return (
                 f"This machine has no address {listen.host!r} to listen on. Choose another: "
-                f"lmk serve --listen localhost:{listen.port} (or 0.0.0.0 for every address)"
+                f"{how} localhost:{listen.port} (or 0.0.0.0 for every address)"
             )
-    return f"{listen} can't be listened on ({error.strerror}). Choose another: lmk serve {other}"
+    return f"{listen} can't be listened on ({error.strerror}). Choose another: {other}"
 
 
 def _with_port(listen: Listen, port: int) -> str:

@@ -107,13 +107,12 @@ def prepare(settings: Settings) -> Settings:
     place = certificates.door_in(settings.data_folder)
     known = place.ca.is_file()
     hosts = doorway.hosts(settings.providers.values())
-    lacking = certificates.ensure_door(place, certificates.place_in(settings.data_folder), hosts)
-    if lacking and known:
-        names = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+    missed = certificates.ensure_door(place, certificates.place_in(settings.data_folder), hosts)
+    if missed and known:
         show.warning(
             f"The second door has another authority from now on, since the one before did not "
-            f"vouch for {names}, or was near its end. Programs that run take it when they start "
-            f"anew; other machines need {place.ca}: lmk tls --trust-door ca.pem",
+            f"vouch for {some(missed)}, or was near its end. Programs that run take it when they "
+            f"start anew; other machines need {place.ca}: lmk tls --trust-door ca.pem",
             sys.stderr,
         )
     door = replace(settings.door, trust=Trust(place.ours, place.bundle))
@@ -124,6 +123,11 @@ def lacking(settings: Settings) -> list[str]:
     """Hosts of providers for which the authority does not vouch."""
     place = certificates.door_in(settings.data_folder)
     return certificates.not_vouched_for(place, doorway.hosts(settings.providers.values()))
+
+
+def some(hosts: Sequence[str]) -> str:
+    """The first few, for people."""
+    return ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
 
 
 def _refuse_loop(settings: Settings) -> None:

@@ -7,7 +7,9 @@ import socket
 
 import pytest
 
+from llamakey_addon import certificates
 from tests.cli.command import ANSI, REAL_KEY
+from tests.harness import free_port
 
 
 @pytest.fixture
@@ -121,3 +123,19 @@ def test_what_credentials_are_made_of_is_shown_and_the_metadata_servers_key_look
     assert "robot" not in lmk("check", "--listen", f"localhost:{port}").out
     [vertex] = [row for row in json.loads(lmk("providers", "--json").out) if row["id"] == "vertex"]
     assert (vertex["ready"], vertex["source"]) == (True, "file:account.json")
+
+
+def test_the_second_doors_port_and_authority(lmk, port):
+    taken = free_port()
+    door = f"door: {{open: true, listen: 'localhost:{taken}'}}\n"
+    (lmk.folder / "config.yaml").write_text(door)
+    done = lmk.here("check", "--listen", f"localhost:{port}")
+    assert (done.code, f"second door: localhost:{taken} is free" in done.out) == (0, True)
+    place = certificates.door_in(lmk.home)
+    certificates.ensure_door(place, certificates.place_in(lmk.home), ["api.openai.com"])
+    with socket.create_server(("127.0.0.1", taken)):
+        done = lmk.here("check", "--listen", f"localhost:{port}")
+    assert done.code == 1
+    assert f"second door: Port {taken} is taken" in done.out
+    assert "in config.yaml, door.listen: localhost:" in done.out
+    assert "its authority does not vouch for api.ai21.com, api.anthropic.com" in done.out

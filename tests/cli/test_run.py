@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llamakey_addon import certificates
 from tests.cli.command import REAL_KEY
 
 DUMP = "import json, os; print(json.dumps(dict(os.environ)))"
@@ -65,6 +66,55 @@ def test_calls_for_localhost_pass_by_a_companys_proxy(lmk, key):
     environ = environ_of(lmk, HTTPS_PROXY="http://proxy.corp:3128", NO_PROXY="corp.example")
     assert environ["NO_PROXY"] == environ["no_proxy"] == "corp.example,localhost,127.0.0.1"
     assert "NO_PROXY" not in environ_of(lmk)
+
+
+@pytest.fixture
+def door(lmk, key) -> str:
+    """The file of a proxy whose second door is open."""
+    with lmk.env_file.open("a") as file:
+        file.write("export LLAMAKEY_DOOR=http://localhost:8124\n")
+    return key
+
+
+def test_a_command_goes_through_the_second_door(lmk, door):
+    front, place = certificates.place_in(lmk.home), certificates.door_in(lmk.home)
+    certificates.ensure_door(place, front, ["api.mistral.ai"])
+    environ = environ_of(
+        lmk,
+        HTTPS_PROXY="http://proxy.corp:3128",
+        NODE_OPTIONS="--no-warnings",
+        NO_PROXY="a.example",
+    )
+    proxy = f"http://key:{door}@localhost:8124"
+    assert (environ["HTTPS_PROXY"], environ["https_proxy"]) == (proxy, proxy)
+    assert environ["NO_PROXY"] == environ["no_proxy"] == "a.example,localhost,127.0.0.1"
+    bundle, ours = str(place.bundle), str(place.ours)
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
+        assert environ[name] == bundle
+    assert environ["NODE_EXTRA_CA_CERTS"] == ours
+    assert environ["NODE_USE_ENV_PROXY"] == "1"
+    first, require, preload = environ["NODE_OPTIONS"].split()
+    assert (first, require) == ("--no-warnings", "--require")
+    assert Path(preload).is_file()
+    assert environ["OPENAI_BASE_URL"] == "http://localhost:8123/openai/v1", "by the front door"
+
+
+def test_a_door_that_is_not_trusted_is_left_alone(lmk, door):
+    done = lmk("run", "--", sys.executable, "-c", DUMP)
+    assert "lmk tls --trust-door ca.pem" in done.err
+    assert "HTTPS_PROXY" not in json.loads(done.out)
+
+
+def test_a_client_trusts_the_door_of_another_machine(lmk, door, tmp_path):
+    place = certificates.door_in(tmp_path)
+    certificates.ensure_door(place, certificates.place_in(tmp_path), ["api.mistral.ai"])
+    done = lmk("tls", "--trust-door", str(place.ca))
+    assert (done.code, "1 hosts" in done.out) == (0, True)
+    assert environ_of(lmk)["HTTPS_PROXY"].endswith("@localhost:8124")
+
+
+def test_without_a_door_nothing_of_it_is_set(lmk, key):
+    assert not {"HTTPS_PROXY", "NODE_OPTIONS", "SSL_CERT_FILE"} & set(environ_of(lmk))
 
 
 @pytest.mark.parametrize("code", [0, 3, 77])

@@ -94,6 +94,20 @@ def test_sdks_without_a_variable_are_told_what_to_write(write: str) -> None:
     assert KEY not in _told()
 
 
+def test_each_sdk_is_told_its_door_and_why() -> None:
+    told = _told()
+    assert (
+        "Mistral, mistralai (python): second door (lmk run), since its base URL is an argument, "
+        "and no variable sets it, or write Mistral("
+    ) in told
+    assert "xAI, xai-sdk (python): no door. It speaks gRPC over HTTP/2" in told
+    for entry in catalogue.load().entries.values():
+        for client in entry.clients:
+            # what no variable redirects needs another door
+            redirected = any("{proxy}" in v or "{authority}" in v for v in client.env.values())
+            assert redirected or client.door != "front" or client.note or client.code, client.sdk
+
+
 @pytest.mark.parametrize(
     ("only", "expected"),
     [

@@ -16,6 +16,7 @@ from tests.fakes.families.openai import TEXT, VECTOR, WORDS
 from tests.fakes.wire import Reply, Request, Routes, json_reply, sse_data, sse_reply
 
 router = openai.compatible()
+router.include(openai.compatible("/together/v1"))
 endpoint = openai.compatible()
 
 

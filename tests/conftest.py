@@ -11,6 +11,7 @@ stands in anything that it printed or wrote.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,25 @@ import pytest
 
 from tests.fakes import World
 from tests.harness import Mode, Proxy, start
+
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 4 * 2**30
+"""Free there, beside what a run writes (some hundred MB) and its processes take."""
+
+
+def has_room(place: Path) -> bool:
+    """Whether a run's files may lie in memory."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return False
+    return os.access(place, os.W_OK) and found.f_bavail * found.f_frsize >= ENOUGH_BYTES
+
+
+# Every commit of a ledger waits for the disk, and with it the test; in memory nothing does. Of
+# processes that are killed the files stay, there as here.
+if has_room(MEMORY):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 class Start(Protocol):

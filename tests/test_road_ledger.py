@@ -513,6 +513,14 @@ def test_what_is_free_costs_nothing(make: Make) -> None:
         assert (row.quality, row.cost_nusd, row.input_tokens) == ("free", 0, 10)
 
 
+def test_an_estimate_is_never_nothing(make: Make) -> None:
+    """Else a budget that is used up would not stand against it."""
+    prices = [{"provider": "openai", "model": "*", "web_search": 0.01}]
+    with make(prices=prices, users={"alice": {"budgets": [{"spend": 0, "per": "day"}]}}) as bench:
+        got = refused(bench)
+        assert got.status == 403 and json.loads(got.body)["error"]["code"] == "budget_spent"
+
+
 def test_an_estimate_is_learned(make: Make) -> None:
     budget = {"spend": 100, "per": "total"}
     with make(users={"alice": {"budgets": [budget]}}) as bench:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bill", "Price", "Prices"]
 
+_IN_BATCH: Final = ("processing", "batch")
 _CACHED: Final = 4096
 """Models whose prices are kept; their names are the clients' choice."""
 
@@ -97,6 +98,10 @@ class Prices:
         if price.free:
             return Bill(0, "free", price.source, price.table_date)
         exact = metered.exact and (price.ruled or price.covers(counts))
+        if exact and _IN_BATCH in metered.terms and not price.ruled:
+            # everybody takes less for a batch; where the table says nothing of it, it is a guess
+            usual = self._listed(entry, name, at_s, ())
+            exact = usual is None or usual.cost_nusd(counts) != cost
         return Bill(cost, "exact" if exact else "estimated", price.source, price.table_date)
 
     # --- inner ------------------------------------------------------------------------------------

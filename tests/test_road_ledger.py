@@ -470,14 +470,14 @@ def test_what_no_answer_tells_the_cost_of_is_refused_where_money_is(make: Make) 
 def test_a_batch_is_begun_while_the_budget_is_not_spent(make: Make) -> None:
     """What it costs is told at its end."""
     begin = b'{"input_file_id": "file-1", "endpoint": "/v1/chat/completions"}'
-    budget = {"spend": 0.00002, "per": "total"}
+    budget = {"spend": 0.005, "per": "total"}
     with make(users={"alice": {"budgets": [budget]}}) as bench:
         bench.client(bench.head("POST /openai/v1/batches", body=begin))
         bench.open()
         bench.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         assert last(bench).status == 200
         assert (only_row(bench).cost_nusd, only_row(bench).quality) == (0, "none")
-        serve(bench, 10, 5)
+        assert serve(bench, 10, 5000).status == 200
         bench.client(bench.head("POST /openai/v1/batches", body=begin))
         got = last(bench)
         assert got.status == 403 and json.loads(got.body)["error"]["code"] == "budget_spent"

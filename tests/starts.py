@@ -58,6 +58,7 @@ def start(
     stderr: int | IO[Any],
     anew: bool = False,
     shared: Sequence[str] = (),
+    mask: int | None = None,
 ) -> Process:
     """Starts a command as the leader of a session.
 
@@ -66,6 +67,7 @@ def start(
         anew: never by a fork.
         shared: the command is a Python and a script, and what forks of that Python that run such
             scripts may have in common: these modules, already imported.
+        mask: its umask; that of this process if None.
     """
     if stdin is None:
         with open(os.devnull, "rb") as nothing:
@@ -78,6 +80,7 @@ def start(
                 stderr=stderr,
                 anew=anew,
                 shared=shared,
+                mask=mask,
             )
     if anew or not (shared or can_fork(command, env)):
         return subprocess.Popen(
@@ -88,9 +91,11 @@ def start(
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            umask=-1 if mask is None else mask,
         )
-    mask = os.umask(0o77)
-    os.umask(mask)
+    if mask is None:
+        mask = os.umask(0o77)
+        os.umask(mask)
     python, *arguments = command if shared else (sys.executable, *command)
     order = Order(arguments, str(cwd), dict(env), mask, session=True)
     streams = [each if isinstance(each, int) else each.fileno() for each in (stdin, stdout, stderr)]

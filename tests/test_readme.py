@@ -35,6 +35,7 @@ from tests.conftest import Start
 from tests.fakes import World
 from tests.fakes.wire import Reply, json_reply
 from tests.readme import Block, Command, Terminal
+from tests.standin import stand_in
 from tests.starts import BIN
 
 # Each starts several processes; on a busy machine that takes its time.
@@ -252,7 +253,8 @@ def test_commands_that_end(block: Block, tmp_path: Path, world: World, shared_pr
     place.write_env_file(proxy.local_key)
     owner = {**place.environ, **real_keys(world)}
     script = "set -e\n" + "".join(f"{c.text}\nprintf '\\f'\n" for c in block.commands)
-    done = place.run(script, owner)
+    with stand_in(place.folder / "bin/lmk", BIN / "lmk"):
+        done = place.run(script, owner)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     for command, printed in zip(block.commands, done.stdout.split("\f"), strict=False):
         assert readme.shows("\n".join(command.printed), printed), printed

@@ -16,6 +16,7 @@ import pytest
 
 from tests import starts
 from tests.sdks import runner
+from tests.standin import stand_in
 
 PROBE = '''\
 """A script of mitmdump's: tells of its process, then ends it."""
@@ -174,3 +175,27 @@ def test_nothing_outlives_the_worker(tmp_path: Path) -> None:
     worker.wait()
     worker.stdout.close()
     assert psutil.wait_procs([served, server], timeout=30)[1] == []
+
+
+def test_a_stand_in_is_the_command(tmp_path: Path) -> None:
+    """To a script: what it is given, what it prints, and how it ends."""
+    command = starts.BIN / "lmk"
+    with stand_in(tmp_path / "lmk", command):
+        for arguments in (["keys", "find", "-"], ["keys", "nonsense"]):
+            done, told = (
+                subprocess.run(
+                    [program, *arguments],
+                    cwd=tmp_path,
+                    env={"HOME": str(tmp_path), "LANG": "C.UTF-8"},
+                    input="no key",
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                for program in (tmp_path / "lmk", command)
+            )
+            assert (done.returncode, done.stdout, done.stderr) == (
+                told.returncode,
+                told.stdout,
+                told.stderr,
+            )

@@ -53,6 +53,8 @@ class Cloud:
     text takes a variable away."""
     logins: bool = False
     """Whether the proxy itself logs in everywhere (Entra ID, OAuth 2), where else it has keys."""
+    strays: frozenset[str] = frozenset()
+    """As of a `Run`."""
     tls: bool = False
     """Whether the client calls by https."""
 
@@ -85,6 +87,8 @@ CLOUDS = (
         "old",
         ("{vertex}",),
         KEY_FILE,
+        # google-auth asks there for a trust boundary, beside its call, and does without
+        strays=frozenset({"iamcredentials.googleapis.com"}),
     ),
     Cloud(
         "vertex-node",

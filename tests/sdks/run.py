@@ -32,5 +32,7 @@ class Run:
     args: tuple[str, ...] = ()
     own: dict[str, str] = field(default_factory=dict)
     """Variables that a person sets for an SDK that have nothing to do with a proxy."""
+    strays: frozenset[str] = frozenset()
+    """Other hosts that it may look up or connect to; a run that does so else has failed."""
     direct: dict[str, str] = field(default_factory=dict)
     """Variables that must be otherwise without a proxy, which knows more forms of a path."""

@@ -92,7 +92,10 @@ def python_of(environment: Environment) -> Path:
 
 def faults(run: Run, outcome: Outcome) -> list[str]:
     """Where the outcome is not what the run expects."""
-    found = [f"{name} is not expected" for name in outcome.surfaces.keys() - run.expect.keys()]
+    more = outcome.surfaces.keys() - run.expect.keys() - {"strays"}
+    found = [f"{name} is not expected" for name in more]
+    strays = {*outcome.surfaces.get("strays", {}).get("value", ())} - run.strays
+    found += (f"it would have gone to {host}" for host in sorted(strays))
     for name, wanted in run.expect.items():
         got = outcome.surfaces.get(name, {})
         if isinstance(wanted, Raises):

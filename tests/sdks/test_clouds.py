@@ -125,7 +125,15 @@ def test_cloud(cloud: Cloud, team_of: Any, world: World, tmp_path: Path) -> None
     env = environment(cloud, team, url, tmp_path)
     own = {name: value.format_map(words) for name, value in cloud.own.items()}
     env = {name: value for name, value in (env | own).items() if value}
-    run = Run(cloud.id, cloud.program, (), {}, dict(cloud.expect), cloud.environment)
+    run = Run(
+        cloud.id,
+        cloud.program,
+        (),
+        {},
+        dict(cloud.expect),
+        cloud.environment,
+        strays=cloud.strays,
+    )
     since, lines = world.mark(), len(proxy.log())
 
     args = tuple(value.format_map(words) for value in cloud.args)

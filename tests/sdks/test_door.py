@@ -13,6 +13,7 @@ from tests import harness
 from tests.cli.command import Lmk
 from tests.conftest import Start
 from tests.fakes import World
+from tests.fakes.families import fal
 from tests.harness import Proxy
 from tests.sdks.matrix import HEARD, RUNS, SPEECH, TEXT, UPLOAD_BYTES, VECTOR
 from tests.sdks.run import Raises, Run
@@ -148,3 +149,17 @@ def test_fal(team: Team, world: World, tmp_path: Path) -> None:
     assert {line["path"] for line in team.proxy.log() if line.get("provider") == "fal"} >= {
         "/fal-ai/flux/dev/stream"
     }
+
+
+@pytest.mark.sdk
+def test_fal_for_node(team: Team, world: World, tmp_path: Path) -> None:
+    env = variables(team, tmp_path)
+    expect: dict[str, object] = {
+        "plain": fal.IMAGE,
+        "subscribe": TEXT,
+        "streamed": TEXT,
+        # what an answer names is the provider's own here, and reached by the same tunnel
+        "queue": ["queue.fal.run", "COMPLETED", TEXT],
+        "denied": Raises("ApiError"),
+    }
+    call(team, world, run("fal_node.cjs", expect, environment="node"), env, tmp_path)

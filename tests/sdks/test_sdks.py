@@ -5,6 +5,7 @@ The fakes demand the real key. What each program does and must give stands in `m
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -20,7 +21,7 @@ from tests.fakes import World
 from tests.harness import Proxy
 from tests.sdks.matrix import RUNS
 from tests.sdks.run import Environment, Raises, Run
-from tests.sdks.runner import SHARED, Outcome, execute, faults, places, python_of
+from tests.sdks.runner import PROGRAMS, SHARED, Outcome, execute, faults, places, python_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +168,24 @@ def test_what_processes_share_is_no_sdk(environment: Environment, tmp_path: Path
     # the last reads a variable when it is imported; a .pth file makes the name `google`
     unwanted = {*sdk_modules(f"{environment}.in"), "google.genai", "google.auth", "aiohttp"}
     assert modules.isdisjoint(unwanted - {"google"})
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize("environment", ["current", "node"])
+def test_a_program_that_goes_elsewhere_fails(environment: Environment, tmp_path: Path) -> None:
+    if environment == "node":
+        program = tmp_path / "stray.cjs"
+        shared = json.dumps(str(PROGRAMS / "surfaces.cjs"))
+        went = 'async () => fetch("https://stray.invalid/x").catch(() => "refused")'
+        program.write_text(f"require({shared}).run({{ went: {went} }});")
+    else:
+        program = tmp_path / "stray.py"
+        program.write_text(
+            "import sys\nfrom urllib.request import urlopen\n"
+            f"sys.path.insert(0, {str(PROGRAMS)!r})\n"
+            "from surfaces import surface\n"
+            "@surface\ndef went():\n    urlopen('https://stray.invalid/x')\n"
+        )
+    run = Run("stray", str(program), (), {}, {}, environment)
+    outcome = execute(run, {}, (), tmp_path, denied="", limited="")
+    assert faults(run, outcome) == ["went is not expected", "it would have gone to stray.invalid"]

@@ -1,7 +1,18 @@
 // What the Node programs share; see surfaces.py.
 const crypto = require("node:crypto");
+const net = require("node:net");
 
 const results = {};
+const strays = [];
+
+// What it would connect to beyond this machine is one more surface, which no run expects.
+const connect = net.Socket.prototype.connect;
+net.Socket.prototype.connect = function (...args) {
+  const options = Array.isArray(args[0]) ? args[0][0] : args[0];
+  const host = options?.host ?? (typeof args[1] === "string" ? args[1] : "localhost");
+  if (!["localhost", "127.0.0.1", "::1"].includes(host)) strays.push(host);
+  return connect.apply(this, args);
+};
 exports.DENIED = process.env.FAKE_DENIED_KEY ?? "";
 exports.LIMITED = process.env.FAKE_LIMITED_KEY ?? "";
 exports.UPLOAD = Buffer.concat(Array(200).fill(Buffer.from("line one\r\n\0\xff line two", "latin1")));
@@ -18,5 +29,6 @@ exports.run = async (calls) => {
       results[name] = { raised: kinds[0], kinds, text: String(error?.message).slice(0, 2000), status: error?.status };
     }
   }
+  if (strays.length) results.strays = { value: strays };
   console.log(JSON.stringify(results));
 };

@@ -3,17 +3,21 @@
 A program runs in a fresh process of an SDK's own environment. It knows nothing of the proxy: where
 to go and with which key, it learns from the SDK's environment variables alone. Two further
 variables hold keys for what must fail: FAKE_DENIED_KEY (nobody knows it) and FAKE_LIMITED_KEY
-(its user may not do what the program asks).
+(its user may not do what the program asks). What it would look up or connect to beyond this machine
+is one more surface, `strays`.
 """
 
 from __future__ import annotations
 
 import atexit
 import hashlib
+import ipaddress
 import json
 import os
+import sys
 
 RESULTS: dict = {}
+STRAYS: set = set()
 DENIED = os.environ.get("FAKE_DENIED_KEY", "")
 LIMITED = os.environ.get("FAKE_LIMITED_KEY", "")
 UPLOAD = b"line one\r\n\x00\xff line two" * 200
@@ -36,6 +40,28 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _is_here(host) -> bool:
+    name = host.decode() if isinstance(host, bytes) else str(host or "")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name in ("", "localhost", os.uname().nodename)
+
+
+def _watch(event: str, args: tuple) -> None:
+    if event == "socket.getaddrinfo":
+        host = args[0]
+    elif event == "socket.connect" and isinstance(args[1], tuple):
+        host = args[1][0]
+    else:
+        return
+    if not _is_here(host):
+        STRAYS.add(host.decode() if isinstance(host, bytes) else str(host))
+
+
+sys.addaudithook(_watch)
+
+
 @atexit.register
 def _print() -> None:
-    print(json.dumps(RESULTS))
+    print(json.dumps(RESULTS | ({"strays": {"value": sorted(STRAYS)}} if STRAYS else {})))

@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Much faster, where PyYAML has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -36,7 +39,7 @@ class Call:
 
 def load() -> dict[str, dict[str, Any]]:
     text = Path(__file__).with_name("documented.yaml").read_text("utf-8")
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    loaded: dict[str, dict[str, Any]] = yaml.load(text, LOADER)
     return loaded
 
 

@@ -305,6 +305,14 @@ def trust_door(place: Place, front: Place, ca: Path) -> Facts:
     return Facts(_permitted(cert), cert.not_valid_after_utc, cert.issuer.rfc4514_string())
 
 
+def refresh_door(place: Place, front: Place) -> None:
+    """After the front door's authority has changed: clients of the second door, where there is one,
+    trust that one as well. Raises CertificateRefused."""
+    if place.ca.is_file():
+        with _told(place.folder):
+            _write_door_bundle(place, front)
+
+
 def _write_door_bundle(place: Place, front: Place) -> None:
     ours = place.ca.read_bytes()
     if front.ca.is_file():

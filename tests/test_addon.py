@@ -94,9 +94,11 @@ def test_a_script_starts_though_mitmproxys_default_port_is_taken(proxy: Start) -
         with contextlib.suppress(OSError):
             taken.bind(("", 8080))
             taken.listen()
-        running = proxy("mitmdump")
+        running = proxy("mitmdump", config={"door": {"open": True, "listen": "localhost:1"}})
         assert running.healthy()
         assert "failed to listen" not in running.output()
+    # what it does not open, it says
+    assert "the second door is opened by lmk serve alone" in running.output()
 
 
 @pytest.mark.parametrize("mode", ["", DEAD_MODE])

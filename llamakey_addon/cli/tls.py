@@ -28,6 +28,7 @@ def make(*, config: Path | None) -> None:
         return
     place = certificates.place_in(settings.data_folder)
     made = certificates.ensure(place, names_of(settings))
+    certificates.refresh_door(certificates.door_in(settings.data_folder), place)
     verb = "New certificate" if made.new_cert else "Certificate"
     showing.prose(
         f"{verb} for {_words(made.names)}, until {_day(made.expires)}: {place.cert}", sys.stdout
@@ -53,8 +54,10 @@ def trust(ca: Path, *, config: Path | None) -> None:
     """On a client's machine: from now on `lmk env` and `lmk run` make SDKs trust this authority."""
     from llamakey_addon.config.folders import data_folder
 
-    place = certificates.place_in(data_folder(config, os.environ))
+    data = data_folder(config, os.environ)
+    place = certificates.place_in(data)
     facts = certificates.trust(place, ca)
+    certificates.refresh_door(certificates.door_in(data), place)
     showing.prose(
         f"SDKs that get their variables from `lmk env` or `lmk run` now trust the proxy at "
         f"{_words(facts.names)}, until {_day(facts.expires)}: {place.bundle}",

@@ -24,6 +24,7 @@ from llamakey_addon.house import House
 from llamakey_addon.serve import ports, second
 from llamakey_addon.store import open_store
 from tests.front import until
+from tests.loops import event_loop_policy as event_loop_policy
 from tests.roadside import Log, make_bench
 
 OPENAI = "api.openai.com"
@@ -249,6 +250,9 @@ def test_clients_of_both_doors_trust_both(tmp_path: Path) -> None:
         text = path.read_bytes()
         assert place.ca.read_bytes() in text
         assert front.ca.read_bytes() in text
+    place.ours.unlink()
+    certificates.refresh_door(place, front)
+    assert front.ca.read_bytes() in place.ours.read_bytes()
     elsewhere = tmp_path / "elsewhere"
     facts = certificates.trust_door(
         certificates.door_in(elsewhere), certificates.place_in(elsewhere), place.ca

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MOST_BYTES: Final = 256 * 1024
-"""Of a client; more is none that reads its answers."""
+MOST_STREAMS: Final = 100
+"""Of a client; more is none that reads its answers, which are larger than what asks for them."""
 
 _FRAME_BYTES: Final = 16384
 _HEAD_BYTES: Final = 9
@@ -47,6 +48,8 @@ class Refusal:
         self._seen = bytearray()
         self._taken = 0
         self._greeted = False
+        self._streams = 0
+        self._last_stream = 0
         self.done = False
         """The connection is to be closed."""
 
@@ -54,7 +57,7 @@ class Refusal:
         """What to answer."""
         self._seen += data
         self._taken += len(data)
-        out = b""
+        out: list[bytes] = []
         if not self._greeted:
             if len(self._seen) < len(PREFACE) and PREFACE.startswith(self._seen):
                 return b""
@@ -63,27 +66,30 @@ class Refusal:
                 return b""
             del self._seen[: len(PREFACE)]
             self._greeted = True
-            out = _frame(_SETTINGS, 0, 0)
+            out.append(_frame(_SETTINGS, 0, 0))
         while len(self._seen) >= _HEAD_BYTES and not self.done:
             length = int.from_bytes(self._seen[:3], "big")
-            if length > _FRAME_BYTES or self._taken > MOST_BYTES:
+            if length > _FRAME_BYTES or self._taken > MOST_BYTES or self._streams >= MOST_STREAMS:
                 self.done = True
-                return out + _frame(_GOAWAY, 0, 0, struct.pack("!II", 0, _ENHANCE_YOUR_CALM))
+                out.append(_frame(_GOAWAY, 0, 0, struct.pack("!II", 0, _ENHANCE_YOUR_CALM)))
+                break
             if len(self._seen) < _HEAD_BYTES + length:
                 break
             kind, flags = self._seen[3], self._seen[4]
             stream = int.from_bytes(self._seen[5:9], "big") & 0x7FFFFFFF
             payload = bytes(self._seen[_HEAD_BYTES : _HEAD_BYTES + length])
             del self._seen[: _HEAD_BYTES + length]
-            if kind == _HEADERS and stream:
-                out += _frame(_HEADERS, _END_STREAM_AND_HEADERS, stream, self._answer)
+            if kind == _HEADERS and stream > self._last_stream:  # else trailers of one before
+                self._last_stream = stream
+                self._streams += 1
+                out.append(_frame(_HEADERS, _END_STREAM_AND_HEADERS, stream, self._answer))
             elif kind == _SETTINGS and not flags & _ACK:
-                out += _frame(_SETTINGS, _ACK, 0)
+                out.append(_frame(_SETTINGS, _ACK, 0))
             elif kind == _PING and not flags & _ACK:
-                out += _frame(_PING, _ACK, 0, payload[:8])
+                out.append(_frame(_PING, _ACK, 0, payload[:8]))
             elif kind == _GOAWAY:
                 self.done = True
-        return out
+        return b"".join(out)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

@@ -481,6 +481,7 @@ class Road:
         if self._inbox:
             raise BadRequest("Something came behind CONNECT before it was answered.")
         x.begun = True
+        x.close_after = self._ends_soon
         self._state = _State.PIPE
         self._pipe_on(x)
         self._rim.to_client(_CONNECTED)

@@ -14,7 +14,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from llamakey_addon import doorway
+from llamakey_addon import doorway, http2
 from llamakey_addon.config import Settings
 from llamakey_addon.journey import Upstream
 from llamakey_addon.keys import mint
@@ -538,6 +538,8 @@ def test_bytes_pass_as_they_are(tmp_path: Path) -> None:
         assert bytes(caller.bench.rim.out) == b"\x16\x03down"
         caller.bench.road.client_writable(False)
         assert link.paused()
+        caller.bench.wait(60)  # nobody says anything: they may be thinking
+        assert not caller.bench.rim.closed()
         caller.bench.road.link_writable(False)
         assert caller.bench.rim.paused()
         caller.bench.end_link()
@@ -652,6 +654,18 @@ def test_http2_has_bounds(caller: Caller) -> None:
         caller.bench.road.secured(OPENAI, http2_alone=True)
         caller.bench.client(data)
         assert caller.bench.rim.closed()
+
+
+def test_what_http2_answers_is_bounded_too(caller: Caller) -> None:
+    """A request of nine bytes has an answer of hundreds, for a client that may never read."""
+    caller.connect(f"{OPENAI}:443")
+    caller.bench.rim.out.clear()
+    caller.bench.road.secured(OPENAI, http2_alone=True)
+    asks = b"".join(b"\0\0\0\x01\x05" + stream.to_bytes(4) for stream in range(1, 50_000, 2))
+    caller.bench.client(http2.PREFACE + asks)
+    assert caller.bench.rim.closed()
+    assert len(caller.bench.rim.out) < 100_000
+    assert bytes(caller.bench.rim.out).count(b"grpc-status") == http2.MOST_STREAMS
 
 
 # ── the book ────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from llamakey_addon.journey import Upstream
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_WITHIN_IPV6 = ipaddress.ip_network("::/96")  # IPv4 as IPv6 once wrote it
 
 
 class AddressError(ValueError):
@@ -147,6 +148,8 @@ def is_public(host: str) -> bool:
     if address is None or not address.is_global or address.is_multicast:
         return False
     if isinstance(address, ipaddress.IPv6Address):
+        if address.is_site_local or address in _WITHIN_IPV6:
+            return False
         inner = [address.sixtofour, *(address.teredo or ())]
         if address in _NAT64:
             inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))

@@ -179,6 +179,8 @@ async def test_bytes_pass_to_what_is_written_out_and_not_by_a_glob(tmp_path: Pat
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::a00:1", False),
         ("2002:a00:1::", False),
+        ("::7f00:1", False),
+        ("fec0::1", False),
     ],
 )
 async def test_which_addresses_are_public(host: str, public: bool) -> None:

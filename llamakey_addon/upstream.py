@@ -18,7 +18,7 @@ import select
 import ssl
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from llamakey_addon.dial import Names, check_public, open_socket
 from llamakey_addon.errors import ConfigError, Denied, TooMany, UpstreamFault, UpstreamTimeout
@@ -36,8 +36,16 @@ class Owner(Protocol):
     def link_writable(self, writable: bool) -> None: ...
 
 
-class UpstreamLink(asyncio.Protocol):
-    """One connection to a provider. Idle in the pool, or lent to one owner."""
+#: Shared by all connections of the process: what is read is handed on before the next is.
+_BUFFER: Final[memoryview] = memoryview(bytearray(64 * 1024))
+
+
+class UpstreamLink(asyncio.BufferedProtocol):
+    """One connection to a provider. Idle in the pool, or lent to one owner.
+
+    It reads into a buffer of ours, which bounds how much comes at once: of a client that does not
+    read, so much waits here. (asyncio's own reads are of 256 KB.)
+    """
 
     def __init__(self, pool: Pool, upstream: Upstream) -> None:
         self._pool = pool
@@ -140,7 +148,13 @@ class UpstreamLink(asyncio.Protocol):
             poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
             self._poll = poll
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._take(bytes(_BUFFER[:nbytes]))
+
+    def _take(self, data: bytes) -> None:
         if self._owner is None:
             self.drop()  # nobody asked: whatever it is, it must not become somebody's answer
         else:

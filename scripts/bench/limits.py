@@ -51,6 +51,8 @@ class Upstream:
 
     hurry = 1.0
     """What its pauses are multiplied by."""
+    size = 5.5
+    """Logarithm of the mean of tokens: some 300."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -66,7 +68,7 @@ class Upstream:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 body = json.loads(await reader.readexactly(int(length[1]) if length else 0))
-                tokens = max(5, int(self._chance.lognormvariate(5.5, 0.7)))  # some 300
+                tokens = max(5, int(self._chance.lognormvariate(self.size, 0.7)))
                 if body.get("stream"):
                     await self._stream(writer, tokens)
                 else:

@@ -67,7 +67,7 @@ class Restarts:
 def restarts(requests: int = 10_000, *, upgrade: bool = False) -> None:
     name = "upgrades" if upgrade else "restarts"
     with limits.place() as (folder, upstream):
-        upstream.hurry = 0.1
+        upstream.hurry, upstream.size = 0.5, 3.0
         config = {"everybody": CAPS, "workers": 2, "logging": {"console": True}}
         code = folder / "code"
         if upgrade:  # a copy of the program, to be changed

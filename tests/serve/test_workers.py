@@ -158,6 +158,37 @@ def test_a_signature_counts_once_in_all_of_them(shared_proxy: Start) -> None:
     assert collections.Counter(each.status for each in told) == {200: 1, 401: 19}, told
 
 
+def test_many_streams_and_a_flood_of_bad_requests_at_once(
+    shared_proxy: Start, world: World
+) -> None:
+    """Whoever is good is served, and whoever is not is told so; nothing is left of either."""
+    running = ready(shared_proxy(config=CONFIG))
+    path = "/openai/v1/chat/completions"
+    bad = {
+        401: post(path, "sk-lmk-aaaaaaaaaa-" + "0" * 49, b"{}"),
+        404: post("/nowhere/at/all", running.local_key, b"{}"),
+        400: b"GET /openai/../etc HTTP/1.1\r\nHost: a\r\n\r\n",
+        431: post(path, running.local_key, b"{}", "X-Long: " + "x" * 70_000),
+    }
+    told: dict[int, list[int]] = {}
+
+    def flood(status: int) -> None:
+        told[status] = [each.status for each in crowd([running.url], bad[status], 60)]
+
+    floods = [threading.Thread(target=flood, args=(status,)) for status in bad]
+    for thread in floods:
+        thread.start()
+    streams = crowd([running.url], chat(running, stream=True), 100)
+    for thread in floods:
+        thread.join()
+    assert all(each.whole and each.body.endswith(b"0\r\n\r\n") for each in streams)
+    assert [each.status for each in streams] == [200] * 100
+    for status, found in told.items():
+        # of those whose head is cut off while it is sent, a reset may overtake the answer
+        assert set(found) <= {status, 0} and found.count(status) > 30, (status, found)
+    wait_for_settled(running)
+
+
 # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 
 

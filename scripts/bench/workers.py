@@ -1,12 +1,11 @@
-"""Workers under load: restarts that lose nothing, and what a second worker brings.
+"""Rolling restarts under load, counted.
 
-    .venv/bin/python scripts/bench/workers.py [restarts] [upgrades] [scale]
+    .venv/bin/python scripts/bench/workers.py [restarts] [upgrades]
 
 restarts  10,000 requests of clients that keep their connections and try nothing twice, with a
           rolling restart every second
 upgrades  the same with 2,000 requests, and the program's files changed before each restart, so
           that the parent becomes the new code each time
-scale     requests a second and processor time of one worker and of two, in turns
 
 Real proxies and sockets, a small upstream in this process. Nothing is asserted: what was counted is
 printed.
@@ -17,8 +16,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
-import random
-import re
 import shutil
 import signal
 import sys
@@ -29,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.bench import limits  # noqa: E402
+from scripts.bench import figures, limits  # noqa: E402
 from tests import steady  # noqa: E402
 
 CAPS = {
@@ -95,10 +92,7 @@ def restarts(requests: int = 10_000, *, upgrade: bool = False) -> None:
         ids = [id for (id,) in limits.query(folder, "SELECT id FROM ledger")]
         told = output.read_text()
         done = restarting.done
-        processes = (
-            len(set(re.findall(r"\d+", told)))
-            and limits.query(folder, "SELECT count(DISTINCT process) FROM ledger")[0][0]
-        )
+        [(processes,)] = limits.query(folder, "SELECT count(DISTINCT process) FROM ledger")
         print(
             f"{name}: {requests} requests in {took_s:.0f} s by {CLIENTS} clients, {done} restarts, "
             f"{processes} workers in all; answers {dict(tally.statuses)}, {tally.whole} whole, "
@@ -108,10 +102,24 @@ def restarts(requests: int = 10_000, *, upgrade: bool = False) -> None:
             f"killed {told.count('killed')}"
         )
         running.stop()
+        figures.keep(
+            f"workers-{name}",
+            {
+                "requests": requests,
+                "seconds": took_s,
+                "restarts": done,
+                "processes": processes,
+                "statuses": dict(tally.statuses),
+                "whole": tally.whole,
+                "goodbyes": tally.goodbyes,
+                "errors": tally.errors[:100],
+                "rows": len(ids),
+                "lost_rows": len(set(tally.ids) - set(ids)),
+            },
+        )
 
 
 def main() -> int:
-    random.seed(1)
     runs = {
         "restarts": restarts,
         "upgrades": lambda: restarts(2000, upgrade=True),

@@ -167,7 +167,7 @@ def test_many_streams_and_a_flood_of_bad_requests_at_once(
     bad = {
         401: post(path, "sk-lmk-aaaaaaaaaa-" + "0" * 49, b"{}"),
         404: post("/nowhere/at/all", running.local_key, b"{}"),
-        400: b"GET /openai/../etc HTTP/1.1\r\nHost: a\r\n\r\n",
+        400: b"GET /openai/../etc HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         431: post(path, running.local_key, b"{}", "X-Long: " + "x" * 70_000),
     }
     told: dict[int, list[int]] = {}

@@ -542,8 +542,7 @@ class Gate:
         try:
             caps = self._admission.standings(user, self._admission.tag(ask.headers), now_s)
             if mark:
-                rows = self._store.ledger.rows(now_s - me.SEEN_S, now_s + 1, {"key": user.key_id})
-                seen = me.marked(rows, mark)
+                seen = me.marked(self._store.ledger, user.key_id, mark, now_s)
         except StoreError as error:
             raise NoLedger(str(error)) from error
         tag_header = self.settings.metering.tag_header

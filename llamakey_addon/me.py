@@ -4,16 +4,16 @@ It speaks of the key that asks, of its user and of what its user shares with oth
 what is left is told, and not who used the rest.
 
 With `?mark=TEXT` it also tells which of this key's requests of the last minutes bear that mark, as
-their tag or within the name of their model: whoever made one learns that it came by here.
+their tag or as the name of their model: whoever made one learns that it came by here.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -21,10 +21,12 @@ from llamakey_addon.caps import Bound
 from llamakey_addon.config import Money
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Answer, Policy, Rule, User
-from llamakey_addon.store.ledger import Row, Standing
+from llamakey_addon.store.ledger import Ledger, Of, Row, Standing
 from llamakey_addon.store.windows import FOREVER_S
 
-SEEN_S: Final = 600.0
+MARK_OWNER: Final = "llamakey"
+"""Of a model with the name of a mark, where models have owners."""
+_SEEN_S: Final = 600.0
 _SEEN_MOST: Final = 20
 _MARK: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -42,10 +44,22 @@ def mark_of(target: str) -> str:
     return marks[0]
 
 
-def marked(rows: Iterable[Row], mark: str) -> list[Row]:
-    """Those that bear the mark, the first of them."""
-    found = (row for row in rows if row.facts.tag == mark or mark in row.facts.model)
-    return list(islice(found, _SEEN_MOST))
+def marked(ledger: Ledger, key_id: str, mark: str, now_s: float) -> list[Row]:
+    """A key's requests that bear the mark, the last of them, oldest first.
+
+    It is looked for by equality, which the store does fast, whatever else the key has done; a model
+    may have an owner, too. Raises StoreError.
+    """
+    places: tuple[tuple[Of, str], ...] = (
+        ("tag", mark),
+        ("model", mark),
+        ("model", f"{MARK_OWNER}/{mark}"),
+    )
+    found: dict[str, Row] = {}
+    for of, value in places:
+        rows = ledger.rows(now_s - _SEEN_S, now_s + 1, {"key": key_id, of: value})
+        found |= {row.id: row for row in deque(rows, _SEEN_MOST)}
+    return sorted(found.values(), key=lambda row: row.time_s)[-_SEEN_MOST:]
 
 
 def answer(

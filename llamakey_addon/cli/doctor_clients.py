@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -33,8 +34,8 @@ from llamakey_addon.trust import trust
 type State = Literal["through", "refused", "around", "silent", "failed", "untested"]
 
 _AT_ONCE: Final = 3
-_CALL_S: Final = 90
-_VERSION_S: Final = 30
+_CALL_S: Final = 60.0
+_VERSION_S: Final = 30.0
 _ANSWER_S: Final = 30
 _RESULT: Final = "LLAMAKEY-PROBE "
 _VERSION: Final = re.compile(r"\d+\.\d[\w.+-]*")
@@ -226,31 +227,46 @@ def _run(
     env = dict(environ)
     if wish is not None:
         env["LLAMAKEY_PROBE"] = json.dumps(wish)
-    with tempfile.TemporaryDirectory(prefix="llamakey-doctor-") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="llamakey-doctor-", ignore_cleanup_errors=True
+    ) as folder:
         try:
-            done = subprocess.run(  # noqa: S603  programs of the user's own
+            process = subprocess.Popen(  # noqa: S603  programs of the user's own
                 list(command),
                 env=env,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if wish is None else subprocess.PIPE,
-                timeout=limit_s,
-                check=False,
+                start_new_session=True,
             )
-        except subprocess.TimeoutExpired:
-            return _Done(-1, f"no end within {limit_s:.0f} s")
         except OSError as error:
             return _Done(-1, error.strerror or type(error).__name__)
-    out = done.stdout.decode("utf-8", "replace")
+        with process:
+            try:
+                output, errors = process.communicate(timeout=limit_s)
+            except subprocess.TimeoutExpired:
+                _end(process)
+                return _Done(-1, f"no end within {limit_s:.0f} s")
+            except BaseException:
+                _end(process)
+                raise
+    out = output.decode("utf-8", "replace")
     if wish is None:
-        return _Done(done.returncode, out)
+        return _Done(process.returncode, out)
     lines = [line for line in out.splitlines() if line.startswith(_RESULT)]
     if not lines:
-        errors = done.stderr.decode("utf-8", "replace")
-        return _Done(done.returncode, errors or out)
+        return _Done(process.returncode, (errors or b"").decode("utf-8", "replace") or out)
     result = json.loads(lines[-1].removeprefix(_RESULT))
-    return _Done(done.returncode, str(result.get("text", "")), result)
+    return _Done(process.returncode, str(result.get("text", "")), result)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and what it has started: that may hold its output open."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def test(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from llamakey_addon.cli import doctor_clients
 from tests.cli.command import Done, Lmk
 from tests.conftest import Start
 from tests.fakes import World
@@ -236,6 +237,19 @@ def test_what_is_not_served_is_not_tried(client: tuple[Lmk, Proxy], world: World
     found = verdicts(done)
     assert found["groq (python)"]["state"] == "untested"
     assert found["openai (python)"]["state"] == "through"
+
+
+def test_a_client_that_never_ends_is_ended_with_what_it_started(
+    client: tuple[Lmk, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lmk, _ = client
+    # a child that holds the output open, as programs have that start themselves anew
+    forks = "import os, time\nos.fork()\ntime.sleep(600)\n"
+    program(lmk.folder, "codex", f"import sys\nif '--version' in sys.argv: sys.exit()\n{forks}")
+    monkeypatch.setattr(doctor_clients, "_CALL_S", 1.0)
+    found = verdicts(doctor(lmk, "--json", "--for", "codex"))["Codex CLI"]
+    assert found["state"] == "silent"
+    assert "no end within 1 s" in found["told"]
 
 
 def test_a_proxy_that_is_not_there_or_knows_no_such_key(client: tuple[Lmk, Proxy]) -> None:

@@ -11,7 +11,7 @@ message_delta, message_stop), messages-count-tokens, models-list (cursor pages: 
 from __future__ import annotations
 
 from tests.fakes.families.base import BEARER, Family, Way
-from tests.fakes.families.openai import FILE, TEXT, WORDS
+from tests.fakes.families.openai import FILE, NOBODYS, TEXT, WORDS
 from tests.fakes.wire import Reply, Request, Routes, binary_reply, json_reply, sse_event, sse_reply
 
 MODELS = tuple(f"claude-fake-{number}" for number in range(1, 6))
@@ -39,6 +39,8 @@ def _wrong(request: Request, *fields: str) -> Reply | None:
     for name in fields:
         if name not in body:
             return error(400, "invalid_request_error", f"{name}: Field required")
+    if str(body.get("model")).startswith(NOBODYS):
+        return error(404, "not_found_error", f"model: {body['model']}")
     if body.get("model") == "fake-429":
         return error(429, "rate_limit_error", "Number of requests too high.", ("retry-after", "1"))
     return None

@@ -15,7 +15,7 @@ import hashlib
 
 from tests.fakes.families import openai
 from tests.fakes.families.base import BEARER, Family, Way
-from tests.fakes.families.openai import FILE, TEXT, VECTOR, WORDS
+from tests.fakes.families.openai import FILE, NOBODYS, TEXT, VECTOR, WORDS
 from tests.fakes.wire import Reply, Request, Routes, binary_reply, json_reply, sse_data, sse_reply
 
 USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 4, "totalTokenCount": 13}
@@ -54,6 +54,9 @@ def unknown(request: Request) -> Reply:
 
 
 def _wrong(request: Request) -> Reply | None:
+    if str(request.params.get("model")).startswith(NOBODYS):
+        message = f"models/{request.params['model']} is not found for API version v1beta"
+        return error(404, "NOT_FOUND", message)
     if request.params.get("model") == "fake-429":
         return error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).")
     return None

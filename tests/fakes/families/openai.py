@@ -35,6 +35,8 @@ SPEECH = bytes(range(256)) * 64
 """What text-to-speech answers."""
 FILE = b"\x00\x01binary\r\n\r\nfile\xff" * 100
 """What a file's content is."""
+NOBODYS = "doctor-"
+"""How names of models begin that no provider has."""
 CREATED = 1_760_000_000
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
 
@@ -62,6 +64,9 @@ def _wrong(request: Request, *fields: str) -> Reply | None:
         if name not in body:
             message = f"Missing required parameter: '{name}'."
             return error(400, message, "invalid_request_error", "missing_required_parameter")
+    if str(body.get("model")).startswith(NOBODYS):
+        message = f"The model '{body['model']}' does not exist or you do not have access to it."
+        return error(404, message, "invalid_request_error", "model_not_found")
     if body.get("model") == "fake-429":
         limited = error(429, "Rate limit reached.", "requests", "rate_limit_exceeded")
         headers = (*limited.headers, ("retry-after", "1"), ("x-ratelimit-remaining-requests", "0"))

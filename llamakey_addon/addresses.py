@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
@@ -26,16 +25,17 @@ from llamakey_addon.hosts import fits
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Address
-    from llamakey_addon.journey import Ask, Headers, Provider, Route
+    from llamakey_addon.journey import Ask, Headers, Provider, Route, Visit
+    from llamakey_addon.tokens import Tokens
 
 TICKET: Final = "llamakey"
 """The query parameter with a ticket."""
 
-type MakeTicket = Callable[[str, int], str]
-"""A ticket for a target behind the provider's prefix, and for so many seconds."""
-
 _LOCATIONS: Final = frozenset({b"location", b"content-location", b"operation-location"})
 _LINK: Final = b"link"
+#: Names of headers, as they came, that name no address by HTTP's rules.
+_dull: set[bytes] = set()
+_DULL_KEPT: Final = 1024
 _LINKED: Final = re.compile(r"<([^<>]*)>")
 _ADDRESS: Final = re.compile(
     r"(https?|wss?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?(/[^?#]*)?(?:\?([^#]*))?(#.*)?",
@@ -120,20 +120,29 @@ class Names:
         )
 
 
-@dataclass(frozen=True, slots=True)
 class Addresses:
     """What becomes of the addresses in one answer."""
 
-    names: Names
-    way: Route
-    ask: Ask
-    public_url: str
-    make_ticket: MakeTicket
+    __slots__ = ("ask", "names", "public_url", "tokens", "visit", "way")
+
+    def __init__(self, names: Names, visit: Visit, public_url: str, tokens: Tokens) -> None:
+        self.names = names
+        self.visit = visit
+        self.ask = visit.ask
+        self.way = visit.route
+        self.public_url = public_url
+        self.tokens = tokens
 
     def headers(self, headers: Headers) -> Headers:
         """An answer's head, end to end."""
         endpoint = self.way.endpoint
         special = {} if endpoint is None else self.names.headers.get(endpoint.name, {})
+        if not special:
+            for name, _ in headers:
+                if name not in _dull and _may_name(name):
+                    break
+            else:
+                return headers
         changed: list[tuple[bytes, bytes]] | None = None
         for at, (name, value) in enumerate(headers):
             lower = name.lower()
@@ -236,7 +245,12 @@ class Addresses:
 
     def _with_ticket(self, target: str, query: str, lives_s: int) -> str:
         query = self.names.without_credential(query) if query else ""
-        ticket = self.make_ticket(f"{target}?{query}" if query else target, lives_s)
+        ticket = self.tokens.ticket(
+            self.visit.user.key_id,
+            self.names.id,
+            f"{target}?{query}" if query else target,
+            self.ask.time_s + lives_s,
+        )
         return f"{query}&{TICKET}={ticket}" if query else f"{TICKET}={ticket}"
 
     def _front(self, scheme: str) -> str:
@@ -257,6 +271,16 @@ def front(ask: Ask, public_url: str) -> str:
         # the port speaks both, to those on this machine
         return public_url if ask.tls or scheme == "http" else f"http://{host}"
     return f"{'https' if ask.tls else 'http'}://{host}"
+
+
+def _may_name(name: bytes) -> bool:
+    """Whether a header of this name names addresses; what does not is remembered."""
+    lower = name.lower()
+    if lower in _LOCATIONS or lower == _LINK:
+        return True
+    if len(_dull) < _DULL_KEPT:
+        _dull.add(name)
+    return False
 
 
 def check_ids(names: Names, way: Route) -> None:

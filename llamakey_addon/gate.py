@@ -474,13 +474,8 @@ class Gate:
 
     def _addresses(self, visit: Visit) -> addresses.Addresses:
         """What becomes of the provider's addresses in an answer."""
-        way, key_id, tokens = visit.route, visit.user.key_id, self._tokens
-
-        def ticket(target: str, lives_s: int) -> str:
-            return tokens.ticket(key_id, way.provider.id, target, visit.ask.time_s + lives_s)
-
-        names = self._names_of(way.provider)
-        return addresses.Addresses(names, way, visit.ask, self.settings.public_url, ticket)
+        names = self._names_of(visit.route.provider)
+        return addresses.Addresses(names, visit, self.settings.public_url, self._tokens)
 
     def _whose(self, visit: Visit) -> Whose:
         """What the user of a request sees of the account."""

@@ -13,9 +13,15 @@ import pytest
 
 from llamakey_addon.keys import mint
 from tests.roadside import REAL, Bench, Got, make_bench
+from tests.test_sockets import UPGRADE
 
 NAMES = ("replicate", "gemini", "pinecone", "fal", "anthropic", "assemblyai", "openai")
-SLOTS = {"gemini": "x-goog-api-key", "pinecone": "Api-Key", "fal": "Authorization: Key"}
+SLOTS = {
+    "elevenlabs": "xi-api-key",
+    "gemini": "x-goog-api-key",
+    "pinecone": "Api-Key",
+    "fal": "Authorization: Key",
+}
 HERE = "http://localhost:8000"
 INDEX = "docs-example-4zo0ijk.svc.us-east1-aws.pinecone.io"
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -523,6 +529,26 @@ def test_a_stream_is_followed_with_a_key_or_without(bench, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: now() + 3700)
     assert refused(bench, f"GET {target}", key=None).status == 401
     assert ask(bench, f"GET {target}", b"", kind="text/event-stream").status == 200
+
+
+def test_a_signed_conversation_is_held_through_us(tmp_path):
+    line = "/v1/convai/conversation/get-signed-url"
+    rules = [{"paths": ["**"]}, {"paths": [line]}]  # such a signature is only for whom it is named
+    with make_bench(
+        tmp_path,
+        providers={"elevenlabs": {"key": "env:OPENAI_API_KEY"}},
+        users={"alice": {"allow": rules}},
+    ) as bench:
+        place = "wss://api.elevenlabs.io/v1/convai/conversation?agent_id=a&conversation_signature=s"
+        told = ask(bench, f"GET /elevenlabs{line}?agent_id=a", {"signed_url": place})
+        address = json.loads(told.body)["signed_url"]
+        assert address.startswith("ws://localhost:8000/elevenlabs/v1/convai/conversation?agent_id=")
+        target = address.removeprefix("ws://localhost:8000")
+        request(bench, f"GET {target}", *UPGRADE, key=None)
+        bench.open()
+        (sent,) = bench.sent()
+        assert sent.target == place.removeprefix("wss://api.elevenlabs.io")
+        assert sent.values("xi-api-key") == [REAL]
 
 
 def test_a_ticket_ends_with_its_key_and_its_time(bench, monkeypatch):

@@ -9,7 +9,8 @@ has room for that. So what can be spent beyond one is bounded:
 Each of them was admitted once, so with n running at once it is at most n of these differences. An
 answer that streams takes more as it grows, and is ended when there is no more
 (`metering.cut_streams`): its difference is what came with the piece that there was no room for. Of
-one that does not stream, or comes in one piece, it is the whole. `tests/attacks/test_limits.py` has
+one that does not stream, or comes in one piece, it is the whole; of work whose cost is told later,
+a batch, all that was begun and is not told of yet. `tests/attacks/test_limits.py` has
 two hundred callers at once come to exactly that.
 """
 
@@ -52,12 +53,15 @@ class Expected(NamedTuple):
     cost_nusd: int = 0
     free: bool = False
     price: Price | None = None
+    lacks: str = ""
+    """A model within it that has no price."""
 
 
 _NOTHING: Final = Expected()
 #: Before anything is known; enough that a cap which is used up stands against it.
 _LITTLE: Final = Expected(input_tokens=1, cost_nusd=1, free=True)
 _LATER: Final = Expected(cost_nusd=1, free=True)
+_IN_BATCH: Final = (("processing", "batch"),)
 
 
 class Admission:
@@ -215,8 +219,12 @@ class Admission:
             self._settings.metering.cut_streams
             and endpoint is not None
             and endpoint.stream in ("sse", "ndjson")
-            and any(b.cap.unit == "nusd" and b.cap.hard for b in self._bounds_of(visit.user))
+            and self.bounds_money(visit.user)
         )
+
+    def bounds_money(self, user: User) -> bool:
+        """Whether a hard budget holds for a user."""
+        return any(b.cap.unit == "nusd" and b.cap.hard for b in self._bounds_of(user))
 
     def told(self, hold: Hold) -> Headers:
         """What an answer's head says of its request: its id, and what is left where the owner
@@ -313,6 +321,8 @@ class Admission:
     def _expected(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
         visit = call.visit
         entry = visit.route.provider.entry
+        if call.within:
+            return self._of_batch(call, now_s)
         if _begins_something(visit):
             return _LATER
         if _uses_nothing(visit):
@@ -336,6 +346,18 @@ class Admission:
             free=free,
             price=price,
         )
+
+    def _of_batch(self, call: Call, now_s: float) -> Expected:
+        """What the requests of a batch will probably cost. It is not booked with this request: the
+        answer that tells of the batch's end has the truth."""
+        entry = call.visit.route.provider.entry
+        cost = 1
+        for part in call.within:
+            price = self._prices.of(entry, part.model, now_s, _IN_BATCH)
+            if price is None:
+                return Expected(cost_nusd=1, free=entry.states_cost, lacks=part.model)
+            cost += price.cost_nusd(self._estimates.within(call, part)) or 0
+        return Expected(cost_nusd=cost, free=True)
 
     def _price(self, entry: Entry, model: str, at_s: float) -> Price | None:
         """A model's price, looked up once a second: it may hang on the time."""
@@ -380,18 +402,21 @@ class Admission:
                         f"tokens or money are bounded. Use {entry.name}'s HTTP endpoints.",
                         setting=bound.cap.setting,
                     )
-        if _uses_nothing(visit) or expected.free or expected.price or entry.states_cost:
+        if expected.free or expected.price or entry.states_cost:
+            return
+        if _uses_nothing(visit) and not expected.lacks:
             return
         for bound in bounds:
             if bound.cap.hard and bound.cap.unit == "nusd":
-                what = f"the model {call.model}" if call.model else "this request"
+                model = expected.lacks or call.model
+                what = f"the model {model}" if model else "this request"
                 raise Unpriced(
                     f"{visit.user.name} has a budget ({bound.cap.setting}), and what {what} costs "
                     f"at {entry.name} is not known, so it is not sent. The proxy's owner can say "
                     "what it costs, or that it is free, under `prices` in config.yaml.",
                     setting="prices",
                     detail=f"prices: [{{provider: {visit.route.provider.id}, "
-                    f"model: {json.dumps(call.model or '*')}, input_mtok: …, output_mtok: …}}]",
+                    f"model: {json.dumps(model or '*')}, input_mtok: …, output_mtok: …}}]",
                 )
 
     def _names(self) -> set[str]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from llamakey_addon.catalogue.models import Endpoint
-from llamakey_addon.journey import Call, Counts, Metered
+from llamakey_addon.journey import Call, Counts, Metered, Within
 from llamakey_addon.meter import Asked, meter_for
 from llamakey_addon.meter.flavour import guess_tokens
 from llamakey_addon.meter.flavours import FLAVOURS
@@ -43,6 +43,7 @@ _BOUNDS: Final = (
 #: How many answers are asked for at once.
 _CHOICES: Final = (("n",), ("num_generations",), ("generationConfig", "candidateCount"))
 _USUAL_OUTPUT_TOKENS: Final = 500
+_BYTES_PER_TOKEN: Final = 4
 _NEWEST_WEIGHT: Final = 0.1
 _KEPT: Final = 20_000
 _EVERYBODY: Final = ""
@@ -108,13 +109,11 @@ class Estimates:
             counts = dict(meter_for(endpoint, 200, (), asked).end(complete=False).counts)
         else:
             counts = {"input_tokens": asked.input_tokens()}
-        habit = self._habit(call, call.visit.user.key_id)
-        if not habit.n:
-            habit = self._habit(call, _EVERYBODY)
+        habit = self._known(call.visit.user.key_id, _kind(call))
         if "input_tokens" in counts and habit.n and habit.ratio:
             ratio = habit.ratio + habit.ratio_off
             counts["input_tokens"] = math.ceil(counts["input_tokens"] * ratio)
-        output = _usual_output(call)
+        output = _usual_output(endpoint)
         if habit.n:
             output = math.ceil(habit.output + habit.output_off)
         elif output and closely:
@@ -126,13 +125,23 @@ class Estimates:
             counts["output_tokens"] = output
         return counts
 
+    def within(self, call: Call, part: Within) -> dict[str, int]:
+        """What requests within a request will probably use, all of them together."""
+        endpoint = part.endpoint
+        name = "" if endpoint is None else endpoint.name
+        kind = (call.visit.route.provider.id, name, part.model)
+        habit = self._known(call.visit.user.key_id, kind)
+        ratio = habit.ratio + habit.ratio_off if habit.n and habit.ratio else 1
+        output = habit.output + habit.output_off if habit.n else _usual_output(endpoint)
+        return {
+            "input_tokens": math.ceil(part.body_bytes / _BYTES_PER_TOKEN * ratio),
+            "output_tokens": math.ceil(output * part.requests),
+        }
+
     def cost_nusd(self, call: Call) -> int:
         """What such requests have cost until now; 0 where nobody has made one."""
-        for key_id in (call.visit.user.key_id, _EVERYBODY):
-            habit = self._habit(call, key_id)
-            if habit.n:
-                return math.ceil(habit.cost + habit.cost_off)
-        return 0
+        habit = self._known(call.visit.user.key_id, _kind(call))
+        return math.ceil(habit.cost + habit.cost_off) if habit.n else 0
 
     def learn(self, call: Call, asked: Asked, metered: Metered, cost_nusd: int) -> None:
         """What a request has come to. Only whole answers teach."""
@@ -142,12 +151,17 @@ class Estimates:
         guess = asked.input_tokens()
         ratio = counts.get("input_tokens", 0) / guess if guess else None
         for key_id in (call.visit.user.key_id, _EVERYBODY):
-            habit = self._habit(call, key_id)
+            habit = self._habit(key_id, _kind(call))
             habit.learn(counts.get("output_tokens", 0), ratio, cost_nusd)
             self._ledger.remember(key_id, *_kind(call), habit.figures)
 
-    def _habit(self, call: Call, key_id: str) -> Habit:
-        name = (key_id, *_kind(call))
+    def _known(self, key_id: str, kind: tuple[str, str, str]) -> Habit:
+        """The key's own habit, or everybody's; one of nothing where nobody has any."""
+        habit = self._habit(key_id, kind)
+        return habit if habit.n else self._habit(_EVERYBODY, kind)
+
+    def _habit(self, key_id: str, kind: tuple[str, str, str]) -> Habit:
+        name = (key_id, *kind)
         habit = self._habits.get(name)
         if habit is None:
             try:
@@ -168,9 +182,8 @@ def _kind(call: Call) -> tuple[str, str, str]:
     return route.provider.id, endpoint, call.model
 
 
-def _usual_output(call: Call) -> int:
+def _usual_output(endpoint: Endpoint | None) -> int:
     """For a kind of answer that nobody has seen yet."""
-    endpoint = call.visit.route.endpoint
     flavour = None if endpoint is None else FLAVOURS.get(endpoint.usage)
     return _USUAL_OUTPUT_TOKENS if flavour is None or flavour.text is not None else 0
 

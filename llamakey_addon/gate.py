@@ -217,9 +217,9 @@ class Gate:
             body_bytes=body_bytes,
             body_setting=body_setting,
         )
-        read = authorize.wants_body(visit, counted=self._counts(user)) or self._admission.reads(
-            visit
-        )
+        read = authorize.wants_body(
+            visit, counted=self._counts(user), priced=self._prices_batch(visit)
+        ) or self._admission.reads(visit)
         looked_at = not read and isolation.wants_body(visit, active=self._is_shared(ask.time_s))
         visit = replace(
             visit,
@@ -278,6 +278,7 @@ class Gate:
             body,
             json_body_bytes=limit,
             find_route=functools.partial(self._within, visit.route.provider),
+            priced=self._prices_batch(visit),
         )
         whose = self._whose(visit)
         isolation.judge(visit, body, whose, json_body_bytes=limit)
@@ -508,6 +509,15 @@ class Gate:
         """Whether limits or budgets hold for somebody, so that the model matters."""
         scoped = user.scope is not None and user.scope.caps
         return bool(self.settings.everybody or user.policy.caps or scoped)
+
+    def _prices_batch(self, visit: Visit) -> bool:
+        """Whether it matters what requests within this one cost."""
+        endpoint = visit.route.endpoint
+        return (
+            endpoint is not None
+            and endpoint.requests is not None
+            and self._admission.bounds_money(visit.user)
+        )
 
     def _usage_wish(self, visit: Visit, body: Body) -> bytes | None:
         """The body, with the wish that a stream say what it used, where that is wanted and the

@@ -420,12 +420,25 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """Requests within a request, a batch's: those for one endpoint and model."""
+
+    endpoint: Endpoint | None
+    model: str
+    requests: int
+    body_bytes: int
+    """Of all of them; about."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request that is allowed."""
 
     visit: Visit
     model: str
     """As the forwarded bytes name it; "" where unknown or none."""
+    within: tuple[Within, ...] = ()
+    """What stands in its body, where that was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -483,6 +483,58 @@ def test_a_batch_is_begun_while_the_budget_is_not_spent(make: Make) -> None:
         assert got.status == 403 and json.loads(got.body)["error"]["code"] == "budget_spent"
 
 
+def batch_file(*models: str) -> bytes:
+    """The upload of a batch: a line for each model."""
+    lines = [
+        json.dumps({"url": "/v1/chat/completions", "body": {"model": model, "messages": []}})
+        for model in models
+    ]
+    parts = (
+        b'Content-Disposition: form-data; name="purpose"\r\n\r\nbatch',
+        b'Content-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+        + "\n".join(lines).encode(),
+    )
+    return b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n"
+
+
+def test_what_a_batch_will_probably_cost_must_be_there(make: Make) -> None:
+    """For each line 500 tokens out are guessed, a million nano-dollars, and a few in."""
+    form = ("POST /openai/v1/files", "Content-Type: multipart/form-data; boundary=b")
+    budget = {"spend": 0.01, "per": "day"}
+    with make(users={"alice": {"budgets": [budget]}}) as bench:
+        bench.client(bench.head(*form, body=batch_file(*["gpt-5-mini"] * 10)))
+        assert message(last(bench)).count("this request is estimated at USD 0.01") == 1
+        bench.client(bench.head(*form, body=batch_file("gpt-5-mini", "house-model-7")))
+        assert json.loads(last(bench).body)["error"]["code"] == "unpriced_model"
+        assert "the model house-model-7" in message(last(bench))
+        assert not bench.rim.wishes
+        bench.client(bench.head(*form, body=batch_file(*["gpt-5-mini"] * 9)))
+        bench.open()
+        row = only_row(bench)
+        assert row.open and 9_000_000 < row.cost_nusd < 10_000_000
+        bench.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        assert only_row(bench).cost_nusd == 0, "the truth comes with the batch's end"
+        bench.client(bench.head(*form, body=b"--b--\r\n"))  # of no purpose: no batch
+        assert len(bench.rim.wishes) == 2
+
+
+def test_what_is_asked_within_a_body_is_priced_too(make: Make) -> None:
+    def batch(model: str) -> bytes:
+        return json.dumps({"requests": [{"params": {"model": model}}] * 3}).encode()
+
+    providers = {"anthropic": {"key": "env:OPENAI_API_KEY"}}
+    budget = {"spend": 100, "per": "day"}
+    with make(prices=[], providers=providers, users={"alice": {"budgets": [budget]}}) as bench:
+        line = "POST /anthropic/v1/messages/batches"
+        key = f"x-api-key: {bench.key}"
+        bench.client(bench.head(line, key, key=None, body=batch("claude-made-up")))
+        assert b"claude-made-up" in last(bench).body and not bench.rim.wishes
+        bench.client(bench.head(line, key, key=None, body=batch("claude-sonnet-4-5")))
+        bench.open()
+        # three times 500 tokens at half of 15 dollars a million, and some for what goes in
+        assert 11_250_000 < only_row(bench).cost_nusd < 11_400_000
+
+
 def test_who_looks_at_it_is_not_charged(make: Make) -> None:
     with make(users={"alice": {"budgets": [{"spend": 100, "per": "day"}]}}) as bench:
         bench.client(bench.head("GET /openai/v1/evals/e"))

@@ -11,9 +11,10 @@ from llamakey_addon import documents
 from llamakey_addon.authorize import batches, models, rules
 from llamakey_addon.authorize.batches import FindRoute
 from llamakey_addon.authorize.models import Named
+from llamakey_addon.catalogue.models import Endpoint
 from llamakey_addon.errors import BadRequest, Forbidden
 from llamakey_addon.filters import Filter, MakeFilter
-from llamakey_addon.journey import Body, Call, Headers, Route, Visit
+from llamakey_addon.journey import Body, Call, Headers, Route, Visit, Within
 from llamakey_addon.listings import ListFilter
 
 __all__ = [
@@ -39,6 +40,7 @@ def judge(
     *,
     json_body_bytes: int = 33554432,
     find_route: FindRoute = _nowhere,
+    priced: bool = False,
 ) -> Call:
     """Let a request pass, or raise Forbidden or BadRequest.
 
@@ -46,23 +48,36 @@ def judge(
         body: whole, or None while it streams; then its model is unknown.
         json_body_bytes: up to which size a compressed body is unpacked to be read.
         find_route: the way of a request within this one.
+        priced: the requests within it matter beyond rules, for what they cost.
     """
     allow(visit)
     endpoint = visit.route.endpoint
     if endpoint is not None and endpoint.model == "message" and not body.content:
         return Call(visit, "")  # the head of a WebSocket: its messages are judged as they come
-    batch = _holds_requests(visit)
+    batch = _holds_requests(visit, priced=priced)
     named = models.find(
         visit, body, json_body_bytes=json_body_bytes, strict=batch or rules.about_models(visit)
     )
     inner = 0
+    seen: dict[tuple[str, str], tuple[Endpoint | None, int]] = {}
     if batch:
         for within, of_it in batches.within(visit, named, find_route):
             inner += 1
             allow(within)
             _check(within, of_it, inner=0)
+            to = within.route.endpoint
+            kind = ("" if to is None else to.name, of_it.main)
+            seen[kind] = (to, seen.get(kind, (to, 0))[1] + 1)
     _check(visit, named, inner=inner)
-    return Call(visit, named.main)
+    size = len(body.content or b"")
+    return Call(
+        visit,
+        named.main,
+        tuple(
+            Within(to, model, count, size * count // inner)
+            for (_, model), (to, count) in seen.items()
+        ),
+    )
 
 
 def allow(visit: Visit) -> None:
@@ -83,11 +98,12 @@ def allow(visit: Visit) -> None:
         known.keep("allowed", route, (user.policy, user.scope))
 
 
-def wants_body(visit: Visit, *, counted: bool) -> bool:
+def wants_body(visit: Visit, *, counted: bool, priced: bool = False) -> bool:
     """Whether the body is needed to judge a request.
 
     Arguments:
         counted: its model matters beyond rules, for limits and budgets.
+        priced: so does what the requests within it cost.
     """
     endpoint = visit.route.endpoint
     if endpoint is None or visit.ask.body_length == 0:
@@ -98,7 +114,7 @@ def wants_body(visit: Visit, *, counted: bool) -> bool:
         case "multipart":
             return counted or rules.about_models(visit)
         case _:
-            return _holds_requests(visit) or (
+            return _holds_requests(visit, priced=priced) or (
                 bool(endpoint.model_also) and (counted or rules.about_models(visit))
             )
 
@@ -157,15 +173,12 @@ def names_model(visit: Visit, content: bytes) -> bool:
     return bool(message.values_of(outermost))
 
 
-def _holds_requests(visit: Visit) -> bool:
+def _holds_requests(visit: Visit, *, priced: bool) -> bool:
     """Whether requests within this one are to be judged."""
     endpoint = visit.route.endpoint
-    return (
-        endpoint is not None
-        and endpoint.requests is not None
-        and visit.ask.method in _WRITING
-        and rules.any_rules(visit.user)
-    )
+    if endpoint is None or endpoint.requests is None or visit.ask.method not in _WRITING:
+        return False
+    return rules.any_rules(visit.user) or (priced and not endpoint.requests.elsewhere)
 
 
 def _check(visit: Visit, named: Named, *, inner: int) -> None:

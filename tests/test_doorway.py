@@ -20,6 +20,7 @@ from llamakey_addon.journey import Upstream
 from llamakey_addon.keys import mint
 from llamakey_addon.road import Road
 from llamakey_addon.tokens import Tokens
+from llamakey_addon.tunnel import proxy_for
 from tests.roadside import REAL, Got, Rim, make_bench, without_id
 from tests.test_sockets import SWITCH, UPGRADE, client, closing
 
@@ -498,6 +499,29 @@ def test_a_token_from_the_providers_own_token_server(tmp_path: Path) -> None:
         assert caller.got("GET").status == 200
 
 
+def test_a_key_file_of_googles_is_a_placeholder_in_a_tunnel(tmp_path: Path) -> None:
+    """SDKs sign with the key file that a program has and post to a host that is a constant."""
+    caller = Caller(tmp_path, providers={"vertex": {"key": "env:OPENAI_API_KEY"}})
+    parts = ({"alg": "RS256", "kid": "of Google's"}, {"iss": "a@b.iam.gserviceaccount.com"})
+    signed = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts
+    )
+    grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer"
+    form = f"grant_type={grant}&assertion={signed}.c2lnbmVk".encode()
+    with caller.bench:
+        for key, status in ((caller.key, 200), ("", 401)):
+            caller.tunnel("oauth2.googleapis.com", key=key)
+            caller.send("POST /token", host="oauth2.googleapis.com", body=form)
+            assert caller.got().status == status
+            if status == 200:
+                token = json.loads(caller.got().body)["access_token"]
+        host = "us-east1-aiplatform.googleapis.com"
+        caller.tunnel(host, key=caller.key)
+        caller.send("GET /v1/models/x", host=host, key=token)
+        caller.served(b"{}")
+        assert caller.got("GET").status == 200
+
+
 def test_a_region_is_chosen_by_its_host(tmp_path: Path) -> None:
     caller = Caller(tmp_path, providers={"vertex": {"key": "env:OPENAI_API_KEY"}})
     with caller.bench:
@@ -785,3 +809,9 @@ def test_the_authority_vouches_below_a_globs_domain(further: Caller) -> None:
     known = doorway.hosts(further.bench.gate.settings.providers.values())
     assert {"pinecone.io", "ke.pinecone.io", "queue.fal.run", "stream.replicate.com"} <= {*known}
     assert not any("*" in host for host in known)
+
+
+def test_what_passes_untouched_goes_by_a_companys_proxy() -> None:
+    corp = "http://proxy.corp:3128"
+    assert proxy_for(Upstream("tcp", "pypi.org", 443, public=True), corp) == corp
+    assert proxy_for(Upstream("tcp", "127.0.0.1", 8443), corp) is None

@@ -45,7 +45,8 @@ run({
     try {
       await fetch("https://example.com/");
     } catch (error) {
-      throw error.cause ?? error;
+      // Node's own way through a proxy raises what is no Error, and says less
+      throw new Error(String(error.cause?.message ?? error.message));
     }
   },
 });

@@ -95,7 +95,8 @@ EVERYTHING: dict[str, Any] = {
 
 
 def body(characters: int, **more: Any) -> bytes:
-    message = {"role": "user", "content": "x" * characters}
+    words = "What would you say to that? " * (characters // 28 + 1)
+    message = {"role": "user", "content": words[:characters]}
     return json.dumps({"model": MODEL, "messages": [message], "max_tokens": 99, **more}).encode()
 
 

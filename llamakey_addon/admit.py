@@ -27,7 +27,18 @@ from llamakey_addon.catalogue.models import Entry
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import Denied, Forbidden, NoLedger, Rate, Spent, TooMany, Unpriced
 from llamakey_addon.estimate import Estimates
-from llamakey_addon.journey import Call, Cap, Counts, Grant, Headers, Policy, User, Visit
+from llamakey_addon.journey import (
+    Ask,
+    Call,
+    Cap,
+    Counts,
+    Grant,
+    Headers,
+    Policy,
+    User,
+    Visit,
+    values_of,
+)
 from llamakey_addon.meter import Asked
 from llamakey_addon.meter.flavours import SOCKETS
 from llamakey_addon.prices import Price, Prices
@@ -64,6 +75,18 @@ _LATER: Final = Expected(cost_nusd=1, free=True)
 _IN_BATCH: Final = (("processing", "batch"),)
 
 
+class _Caps(NamedTuple):
+    """What holds for a user with a key."""
+
+    bounds: tuple[Bound, ...]
+    counted: bool
+    """Whether tokens or money are among them."""
+    spends: bool
+    """Whether money is, and hard."""
+    policy: Policy
+    scope: Policy | None
+
+
 class Admission:
     """Admits by one snapshot of the settings."""
 
@@ -75,7 +98,7 @@ class Admission:
         self._prices = prices
         self._estimates = estimates
         self._windows = Windows(settings.money.time_zone)
-        self._bounds: dict[tuple[int, int], tuple[tuple[Bound, ...], Policy, Policy | None]] = {}
+        self._bounds: dict[tuple[int, int], _Caps] = {}
         self._tag_headers = (
             normal(settings.metering.tag_header.encode("ascii")),
             *_SESSION_HEADERS,
@@ -224,7 +247,7 @@ class Admission:
 
     def bounds_money(self, user: User) -> bool:
         """Whether a hard budget holds for a user."""
-        return any(b.cap.unit == "nusd" and b.cap.hard for b in self._bounds_of(user))
+        return self._caps_of(user).spends
 
     def told(self, hold: Hold) -> Headers:
         """What an answer's head says of its request: its id, and what is left where the owner
@@ -252,14 +275,12 @@ class Admission:
             return False
         if endpoint.model == "multipart" or not self.is_counted(visit.user):
             return False
-        for name, value in visit.ask.headers:
-            if name.lower() == b"content-type":
-                return b"json" in value.lower()
-        return False
+        kinds = values_of(visit.ask.headers, b"content-type")
+        return bool(kinds) and b"json" in kinds[0].lower()
 
     def is_counted(self, user: User) -> bool:
         """Whether tokens or money of a user are bounded."""
-        return any(bound.cap.unit in ("tokens", "nusd") for bound in self._bounds_of(user))
+        return self._caps_of(user).counted
 
     def is_uncounted(self, call: Call) -> bool:
         """Whether nobody can tell what a request uses."""
@@ -285,6 +306,16 @@ class Admission:
                     found.setdefault(slot, text)
         return next((found[name] for name in self._tag_headers if name in found), "")
 
+    def _tag_of(self, ask: Ask) -> str:
+        known = ask.known
+        if known is None:
+            return self.tag(ask.headers)
+        tag: str | None = known.recall("tag", self)
+        if tag is None:
+            tag = self.tag(ask.headers)
+            known.keep("tag", self, tag)
+        return tag
+
     def facts(self, call: Call) -> Facts:
         """What caps look at of a request."""
         visit = call.visit
@@ -298,13 +329,16 @@ class Admission:
             method=ask.method,
             path=route.path,
             model=call.model,
-            tag=self.tag(ask.headers),
+            tag=self._tag_of(ask),
         )
 
     # --- what applies, and how much ---------------------------------------------------------------
 
     def _bounds_of(self, user: User) -> tuple[Bound, ...]:
         """Caps of everybody, of the user with the team, and of the key."""
+        return self._caps_of(user).bounds
+
+    def _caps_of(self, user: User) -> _Caps:
         name = (id(user.policy), id(user.scope))
         known = self._bounds.get(name)
         if known is None:
@@ -314,9 +348,14 @@ class Admission:
             if len(self._bounds) >= _KEPT:
                 self._bounds.clear()
             # With the policies, so that no other can come to have their place in memory.
-            known = (tuple(map(Bound, caps)), user.policy, user.scope)
-            self._bounds[name] = known
-        return known[0]
+            known = self._bounds[name] = _Caps(
+                tuple(map(Bound, caps)),
+                any(cap.unit in ("tokens", "nusd") for cap in caps),
+                any(cap.unit == "nusd" and cap.hard for cap in caps),
+                user.policy,
+                user.scope,
+            )
+        return known
 
     def _expected(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
         visit = call.visit

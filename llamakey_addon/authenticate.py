@@ -177,6 +177,28 @@ def still(visit: Visit, store: Store) -> None:
         raise _no_lookup(error) from error
 
 
+def row_of(user: User, store: Store) -> KeyRow | None:
+    """What the store has of the key that somebody showed; None where it can't tell."""
+    try:
+        return store.key(user.key_id)
+    except StoreError:
+        return None
+
+
+def is_still(row: KeyRow, ask: Ask, store: Store) -> bool:
+    """Whether a key that was shown before is as it was, has not ended, and may be used from where
+    the request comes; also False where the store fails."""
+    try:
+        same = store.key(row.id) is row
+    except StoreError:
+        return False
+    return (
+        same
+        and row.ended(time.time()) is None
+        and (not row.networks or forwarded.is_within(ask.peer, _networks(row.networks)))
+    )
+
+
 def _no_lookup(error: StoreError) -> NotReady:
     return NotReady(
         "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell its "

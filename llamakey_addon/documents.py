@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from llamakey_addon.errors import BadRequest
-from llamakey_addon.journey import Headers
+from llamakey_addon.journey import Headers, values_of
 
 #: Spaces, in an encoding of up to four bytes a character.
 _LEAD = re.compile(rb"(?:\0{0,3}[ \t-\r])*\0{0,3}")
@@ -156,8 +156,7 @@ def decoded(content: bytes, headers: Headers, limit: int) -> bytes:
     """
     codings = [
         coding
-        for name, value in headers
-        if name.lower() == b"content-encoding"
+        for value in values_of(headers, b"content-encoding")
         for part in value.split(b",")
         if (coding := part.strip().lower()) not in (b"", b"identity")
     ]

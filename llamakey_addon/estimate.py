@@ -40,6 +40,9 @@ _BOUNDS: Final = (
     ("inferenceConfig", "maxTokens"),
     ("generation", "model_parameters", "max_tokens"),
 )
+_BOUNDS_BY_NAME: Final = {
+    first: tuple(way for way in _BOUNDS if way[0] == first) for first, *_ in _BOUNDS
+}
 #: How many answers are asked for at once.
 _CHOICES: Final = (("n",), ("num_generations",), ("generationConfig", "candidateCount"))
 _USUAL_OUTPUT_TOKENS: Final = 500
@@ -72,19 +75,16 @@ class Habit:
 
     def learn(self, output: float, ratio: float | None, cost: float) -> None:
         self.n = min(self.n + 1, 1 / _NEWEST_WEIGHT)
-        self._move("output", output)
-        self._move("cost", cost)
+        self.output, self.output_off = self._moved(self.output, self.output_off, output)
+        self.cost, self.cost_off = self._moved(self.cost, self.cost_off, cost)
         if ratio is not None:
-            self._move("ratio", ratio)
+            self.ratio, self.ratio_off = self._moved(self.ratio, self.ratio_off, ratio)
 
-    def _move(self, name: str, value: float) -> None:
-        mean, off = getattr(self, name), getattr(self, f"{name}_off")
+    def _moved(self, mean: float, off: float, value: float) -> tuple[float, float]:
         if self.n == 1 or not (mean or off):
-            setattr(self, name, value)
-            return
+            return value, off
         weight = 1 / self.n
-        setattr(self, f"{name}_off", off + weight * (abs(value - mean) - off))
-        setattr(self, name, mean + weight * (value - mean))
+        return mean + weight * (value - mean), off + weight * (abs(value - mean) - off)
 
     def figures(self) -> dict[str, float]:
         return {name: round(getattr(self, name), 6) for name in self.__slots__}
@@ -197,12 +197,13 @@ def _says_more(endpoint: Endpoint | None) -> bool:
 def _bound(asked: Asked) -> int | None:
     """The least of what bounds an answer's length."""
     document = asked.document
-    found = [
-        value
-        for way in _BOUNDS
-        if way[0] in document and (value := _number(document, way)) is not None
-    ]
-    return min(found, default=None)
+    least = None
+    for first in _BOUNDS_BY_NAME.keys() & document.keys():
+        for way in _BOUNDS_BY_NAME[first]:
+            value = _number(document, way)
+            if value is not None and (least is None or value < least):
+                least = value
+    return least
 
 
 def _choices(asked: Asked) -> int:

@@ -155,8 +155,9 @@ def chain_for(makers: Sequence[MakeFilter], status: int, headers: Headers) -> Ch
 
 def unconditional(headers: Headers) -> Headers:
     """A request's headers, so that its answer is whole and in no content-coding."""
-    kept = tuple(pair for pair in headers if pair[0].lower() not in _CONDITIONS)
-    return (*kept, (b"Accept-Encoding", b"identity"))
+    kept = [pair for pair in headers if pair[0].lower() not in _CONDITIONS]
+    kept.append((b"Accept-Encoding", b"identity"))
+    return tuple(kept)
 
 
 def of_other_bytes(headers: Headers) -> Headers:

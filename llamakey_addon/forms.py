@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from llamakey_addon.errors import BadRequest
-from llamakey_addon.journey import Headers
+from llamakey_addon.journey import Headers, values_of
 
 _BOUNDARY = re.compile(
     rb"multipart/form-data[ \t]*;[ \t]*boundary="
@@ -94,7 +94,7 @@ def read(content: bytes, headers: Headers) -> Form:
 
 
 def _types(headers: Headers) -> list[bytes]:
-    return [value.strip() for name, value in headers if name.lower() == b"content-type"]
+    return [value.strip() for value in values_of(headers, b"content-type")]
 
 
 def _parts(pieces: list[bytes]) -> Iterator[Part]:

@@ -63,6 +63,7 @@ from llamakey_addon.journey import (
     Errand,
     Grant,
     Headers,
+    KnownHead,
     Passage,
     Provider,
     Receipt,
@@ -71,10 +72,11 @@ from llamakey_addon.journey import (
     Usage,
     User,
     Visit,
+    values_of,
 )
 from llamakey_addon.meter import Asked
 from llamakey_addon.meter.include_usage import strip_for, with_usage
-from llamakey_addon.store import Store, StoreError
+from llamakey_addon.store import KeyRow, Store, StoreError
 from llamakey_addon.tokens import Tokens
 
 HEALTH_PATH = "/_llamakey/health"
@@ -115,6 +117,7 @@ class Gate:
         self._hosts = doorway.Hosts(settings)
         self._strip = settings.strip_headers | {admit.normal(settings.metering.tag_header.encode())}
         self._names: dict[str, addresses.Names] = {}
+        self._seals: dict[int, tuple[Provider, Placed | None]] = {}
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
 
@@ -173,13 +176,15 @@ class Gate:
             raise Draining
         settings = self.settings
         passage = ask.passage
+        known = ask.known
         if passage is not None:
             doorway.check(ask)
+        elif known is not None and (again := self._again(ask, known)) is not None:
+            return again
         if signin.is_metadata(ask):
             return signin.metadata(ask, settings.providers)
         if ask.target.partition("?")[0] == ME_PATH:
             return self._me(ask)
-        known = ask.known
         way: Route | None = None if known is None else known.recall("route", settings)
         if way is None:
             way = route.find(
@@ -220,7 +225,8 @@ class Gate:
         read = authorize.wants_body(
             visit, counted=self._counts(user), priced=self._prices_batch(visit)
         ) or self._admission.reads(visit)
-        looked_at = not read and isolation.wants_body(visit, active=self._is_shared(ask.time_s))
+        shared = self._is_shared(ask.time_s)
+        looked_at = not read and isolation.wants_body(visit, active=shared)
         visit = replace(
             visit,
             body_wanted=read or looked_at,
@@ -248,6 +254,8 @@ class Gate:
         except Denied as denied:
             denied.visit = visit
             raise
+        if known is not None and passage is None and claim is None:
+            self._remember(known, visit, shared=shared)
         return visit
 
     def perform(self, errand: Errand, content: bytes) -> Answer:
@@ -300,7 +308,7 @@ class Gate:
         headers = http1.upstream_headers(
             visit.ask.headers, strip=self._strip, authority=upstream.authority
         )
-        seal = _seal(provider)
+        seal = self._seal(provider)
         asked = Asked.of(call, body)
         content = self._usage_wish(visit, body)
         if content is not None:
@@ -460,6 +468,50 @@ class Gate:
 
     # ── inner ─────────────────────────────────────────────────────────────────────────────────
 
+    def _remember(self, known: KnownHead, visit: Visit, *, shared: bool) -> None:
+        """A head that was let in: what follows of it, for when it comes again."""
+        if known.recall("key", self.settings) is None:
+            return  # it shows something derived from a key, which ends by itself
+        row = authenticate.row_of(visit.user, self._store)
+        if row is not None:
+            known.keep("visit", self.settings, (visit, row, shared))
+
+    def _again(self, ask: Ask, known: KnownHead) -> Visit | None:
+        """The visit of a head that was let in before, after a look at what may have changed since:
+        the key, its time and place, who else has keys, the body's length. None where something has:
+        the long way says what."""
+        found: tuple[Visit, KeyRow, bool] | None = known.recall("visit", self.settings)
+        if found is None:
+            return None
+        before, row, shared = found
+        length = ask.body_length
+        if (
+            (length == 0) is not (before.ask.body_length == 0)
+            or (length is not None and length > before.body_bytes)
+            or shared is not self._is_shared(ask.time_s)
+            or not authenticate.is_still(row, ask, self._store)
+        ):
+            return None
+        self._store.used(row.id, ask.time_s)
+        return Visit(
+            ask=ask,
+            route=before.route,
+            user=before.user,
+            body_wanted=before.body_wanted,
+            body_peeked=before.body_peeked,
+            body_signed=before.body_signed,
+            body_bytes=before.body_bytes,
+            body_setting=before.body_setting,
+        )
+
+    def _seal(self, provider: Provider) -> Placed | None:
+        """The provider's key as it is put on requests."""
+        known = self._seals.get(id(provider))
+        if known is None:
+            # with the provider, so that no other can come to have its place in memory
+            known = self._seals[id(provider)] = (provider, _seal(provider))
+        return known[1]
+
     def _within(self, provider: Provider, path: str, method: str) -> Route:
         """The way of a request that stands within another one to the same provider."""
         settings = self.settings
@@ -524,7 +576,7 @@ class Gate:
         client has not asked; None leaves it as it is."""
         if body.content is None or not self._admission.is_counted(visit.user):
             return None
-        if any(name.lower() == b"content-encoding" for name, _ in visit.ask.headers):
+        if values_of(visit.ask.headers, b"content-encoding"):
             return None
         return with_usage(visit.route.endpoint, visit.route.query, body.content)
 

@@ -225,7 +225,7 @@ def _remember(key: bytes, digits: bytes, head: RequestHead) -> RequestHead:
     if len(_known_heads) >= _KNOWN_HEADS:
         _known_heads.clear()
     headers = KnownHeaders(head.headers)
-    headers.known = KnownHead(head.method, head.target)
+    headers.known = KnownHead(head.method, head.target, headers)
     head = replace(head, headers=headers)
     names = [name.lower() for name, _ in headers]
     _known_heads[key] = (head, names.index(b"content-length") if digits else -1)

@@ -31,17 +31,25 @@ class KnownHead:
     """A request's head that comes again and again, but for the digits of its Content-Length; and
     what was derived of it."""
 
-    __slots__ = ("_derived", "method", "target")
+    __slots__ = ("_derived", "_named", "method", "target")
 
-    def __init__(self, method: str, target: str) -> None:
+    def __init__(self, method: str, target: str, headers: Headers) -> None:
         self.method = method
         self.target = target
+        self._named: dict[bytes, tuple[bytes, ...]] = {}
+        for name, value in headers:
+            name = name.lower()
+            self._named[name] = (*self._named.get(name, ()), value)
         self._derived: dict[str, tuple[object, Any]] = {}
 
     def recall(self, what: str, by: object) -> Any:
         """What `keep` was told last of `what`, if it was derived by this (settings); else None."""
         found = self._derived.get(what)
         return found[1] if found is not None and found[0] is by else None
+
+    def values(self, name: bytes) -> tuple[bytes, ...]:
+        """What stands under a name (in lower case) that is not Content-Length."""
+        return self._named.get(name, ())
 
     def keep(self, what: str, by: object, value: object) -> None:
         """Remember what follows from method, target and headers, and from `by`, alone. It may not
@@ -96,6 +104,13 @@ class Detour:
     upstream: Upstream
     key_id: str
     """Of the local key that the proxy credentials showed."""
+
+
+def values_of(headers: Headers, name: bytes) -> tuple[bytes, ...]:
+    """What stands under a name (in lower case) that is not Content-Length."""
+    if type(headers) is KnownHeaders:
+        return headers.known.values(name)
+    return tuple([value for other, value in headers if other.lower() == name])
 
 
 @dataclass(frozen=True, slots=True)

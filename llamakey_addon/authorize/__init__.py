@@ -182,6 +182,20 @@ def _holds_requests(visit: Visit, *, priced: bool) -> bool:
 
 
 def _check(visit: Visit, named: Named, *, inner: int) -> None:
+    """Raise where a policy stands against the models that are named. What was let pass with the
+    same head is let pass again: it follows from both alone."""
+    known, user = visit.ask.known, visit.user
+    said = (named.names, named.unknown, inner)
+    if known is not None and (passed := known.recall("models", visit.route)) is not None:
+        policy, scope, before = passed
+        if policy is user.policy and scope is user.scope and before == said:
+            return
+    _check_models(visit, named, inner)
+    if known is not None:
+        known.keep("models", visit.route, (user.policy, user.scope, said))
+
+
+def _check_models(visit: Visit, named: Named, inner: int) -> None:
     provider = visit.route.provider
     for policy in rules.policies(visit.user):
         rules.check_models(visit, policy, named, inner=inner)

@@ -62,8 +62,14 @@ def judge(visit: Visit, body: Body, whose: Whose, *, json_body_bytes: int) -> No
     kinds = kinds_of(visit.route.provider.entry)
     if not whose.active or not kinds.all:
         return
-    for mention in _in_head(visit, kinds):
-        whose.check(mention)
+    known = visit.ask.known
+    if known is None or not known.recall("names nothing", visit.route):
+        named = False
+        for mention in _in_head(visit, kinds):
+            named = True
+            whose.check(mention)
+        if known is not None and not named:
+            known.keep("names nothing", visit.route, True)
     if wants_body(visit, active=True):
         if body.content is None:
             if may_peek(visit) and body.start and not documents.may_be_json(body.start):
@@ -159,9 +165,9 @@ def _in_body(visit: Visit, content: bytes, kinds: Kinds, limit: int) -> Iterator
 
 
 def _in_document(document: Any, kinds: Kinds) -> Iterator[Mention]:
-    in_text = kinds.in_text
-    for name, text in documents.strings(document):
-        if found := in_text(name, text):
+    in_text, plain = kinds.in_text, kinds.plain
+    for pair in documents.strings(document):
+        if pair not in plain and (found := in_text(*pair)):
             yield from found
 
 

@@ -66,8 +66,9 @@ class Kinds:
     fields: Mapping[str, tuple[Kind, ...]]
     """By name without case: the kinds whose ids stand under it."""
     _paths: dict[tuple[str, bool], tuple[Kind, Doing, str] | None] = field(default_factory=dict)
-    _plain: set[str] = field(default_factory=set)
-    """Short texts that hold no id: names of fields, most of all."""
+    plain: set[tuple[str, str]] = field(default_factory=set)
+    """Short texts that hold no id, with the names that they stand under: names of fields, most of
+    all."""
 
     def what(self, path: str, method: str) -> tuple[Kind, Doing, str] | None:
         """What a request with this path does to which kind, and the id of an item."""
@@ -96,21 +97,22 @@ class Kinds:
         certain = self.fields.get(name)
         if certain is None and not name.islower():
             certain = self.fields.get(name.casefold())
-        if certain is None and (len(text) > _LONGEST or " " in text or text in self._plain):
-            return ()  # words, and not a name; or a name that is none of ours
-        return self._in_text(text, certain or ())
+        if certain is None and (len(text) > _LONGEST or " " in text):
+            return ()  # words, and not a name
+        found = self._in_text(text, certain or ())
+        if not found and certain is None and len(text) <= _SHORT and len(name) <= _SHORT:
+            if len(self.plain) >= _KEPT:
+                self.plain.clear()
+            self.plain.add((name, text))
+        return found
 
     def _in_text(self, text: str, certain: Sequence[Kind]) -> Sequence[Mention]:
         found = [
             Mention(kind, id, True) for kind in certain if (id := kind.normal(text.strip())) != ""
         ]
-        if len(text) > _LONGEST or any(char.isspace() for char in text.strip()):
+        if len(text) > _LONGEST or len(text.split(None, 1)) > 1:
             return found
         if self.anywhere is None or not self.anywhere.search(text):
-            if len(text) <= _SHORT and not certain:
-                if len(self._plain) >= _KEPT:
-                    self._plain.clear()
-                self._plain.add(text)
             return found
         found += [
             Mention(kind, match[match.lastindex or 0], False)

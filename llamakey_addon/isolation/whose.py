@@ -36,11 +36,12 @@ class Whose:
         self._visit = visit
         self._unowned_allowed = unowned_allowed
         self._provider = visit.route.provider.id
-        self._me = Owner(
-            folded(visit.user.name),
-            visit.user.policy.team,
-            visit.user.key_id,
-            visit.ask.time_s,
+
+    @property
+    def _me(self) -> Owner:
+        visit = self._visit
+        return Owner(
+            folded(visit.user.name), visit.user.policy.team, visit.user.key_id, visit.ask.time_s
         )
 
     def sees(self, kind: Kind, id: str, *, certain: bool = True) -> bool:

@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llamakey_addon.journey import Body, Call, Headers
+from llamakey_addon.journey import Body, Call, Headers, values_of
 
 _BYTES_PER_TOKEN: Final = 4
 _LOOKING: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _PACKED_TOKENS: Final = 1000
 """For an image or a file within a request: between a small image and a page or two of a PDF."""
 _PACKED: Final = re.compile(rb"[A-Za-z0-9+/_-]{1024,}={0,2}")
+_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-"
 _UNPACKED_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -112,7 +113,9 @@ class Asked:
         if self._content is None:
             form = self._header(b"content-type").startswith(b"multipart/")
             return 0 if form else (self._length or 0) // _BYTES_PER_TOKEN
-        text, packed = _PACKED.subn(b"", self._plain())
+        text, packed = self._plain(), 0
+        if _may_be_packed(text):
+            text, packed = _PACKED.subn(b"", text)
         return len(text) // _BYTES_PER_TOKEN + packed * _PACKED_TOKENS
 
     def _plain(self) -> bytes:
@@ -128,10 +131,16 @@ class Asked:
         return content
 
     def _header(self, name: bytes) -> bytes:
-        for other, value in self._headers:
-            if other.lower() == name:
-                return value.strip().lower()
-        return b""
+        found = values_of(self._headers, name)
+        return found[0].strip().lower() if found else b""
+
+
+def _may_be_packed(text: bytes) -> bool:
+    """Whether there can be 1,024 letters of base64 in a row: then one of these blocks is all so."""
+    for at in range(0, len(text) - 1023, 512):
+        if text.find(b" ", at, at + 512) < 0 and not text[at : at + 512].translate(None, _LETTERS):
+            return True
+    return False
 
 
 def _characters(value: object) -> int:

@@ -24,18 +24,21 @@ def path(text: str) -> Path:
     return tuple(steps)
 
 
+_ONE: Final = Decimal(1)
+
+
 class Kind(NamedTuple):
     """One count of a usage object."""
 
     name: str
     paths: tuple[Path, ...]
     """The first that holds a number is taken."""
-    scale: Decimal = Decimal(1)
+    scale: Decimal = _ONE
     """Multiplies the number; a fraction that is left is rounded up."""
 
 
 def kind(name: str, *paths: str, scale: int | str = 1) -> Kind:
-    return Kind(name, tuple(map(path, paths)), Decimal(scale))
+    return Kind(name, tuple(map(path, paths)), _ONE if scale == 1 else Decimal(scale))
 
 
 def find(document: object, way: Path) -> Any:
@@ -56,10 +59,10 @@ def find(document: object, way: Path) -> Any:
     return document
 
 
-def amount(value: object, scale: Decimal = Decimal(1)) -> int | None:
+def amount(value: object, scale: Decimal = _ONE) -> int | None:
     """A number as a count; None for what is none, is negative, or beyond all measure."""
     if type(value) is int:
-        if scale == 1:
+        if scale is _ONE or scale == 1:
             return value if 0 <= value <= MOST else None
         number = Decimal(value)
     elif type(value) is float:
@@ -80,7 +83,15 @@ def counts_of(usage: Mapping[str, Any], kinds: Iterable[Kind]) -> dict[str, int]
     for name, paths, scale in kinds:
         for way in paths:
             first = way[0]
-            if (first if isinstance(first, str) else first[0]) not in usage:
+            if type(first) is str:
+                if first not in usage:
+                    continue
+                if len(way) == 1:
+                    value = usage[first]
+                    if type(value) is int and scale is _ONE and 0 <= value <= MOST:
+                        counts[name] = counts.get(name, 0) + value
+                        break
+            elif first[0] not in usage:
                 continue
             count = amount(find(usage, way), scale)
             if count is not None:

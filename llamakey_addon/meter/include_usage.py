@@ -39,6 +39,8 @@ def with_usage(endpoint: Endpoint | None, query: str, content: bytes) -> bytes |
     """
     if endpoint is None or not endpoint.include_usage or not _since(endpoint, query):
         return None
+    if b'"stream"' not in content and b"\\" not in content:
+        return None  # nor is the name written with escapes
     try:
         text = content.decode("utf-8")
         splice = _splice(text)

@@ -87,12 +87,12 @@ class Prices:
         if price is None and entry.states_cost and "billed_nusd" in counts:
             quality: Quality = "exact" if metered.exact else "estimated"
             return Bill(counts["billed_nusd"], quality, entry.name)
+        cost = None if price is None else price.cost_nusd(counts)
         for name in () if price is not None else (answered, asked):
             found = self._listed(entry, name, at_s, metered.terms) if name or not asked else None
-            if found is not None and found.cost_nusd(counts) is not None:
+            if found is not None and (cost := found.cost_nusd(counts)) is not None:
                 price = found
                 break
-        cost = None if price is None else price.cost_nusd(counts)
         if price is None or cost is None:
             return Bill(0, "unpriced")
         if price.free:

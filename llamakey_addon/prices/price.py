@@ -139,6 +139,9 @@ class Price:
         alone: list[int] = []
         for what, _, rate, tiers, parts in self._units:
             number = counts.get(what, 1 if what == "requests" else 0)
+            if not number:
+                alone.append(0)
+                continue
             for part in parts:
                 number -= alone[part]
             number = max(number, 0)

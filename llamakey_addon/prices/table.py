@@ -95,11 +95,12 @@ class Model:
         self._last: tuple[float, Price] | None = None
 
     def at(self, at_s: float) -> Price:
-        """The price at a time; asked again and again for one request's."""
-        if self._last is not None and self._last[0] == at_s:
+        """The price at a time; constraints know whole seconds."""
+        second = int(at_s)
+        if self._last is not None and self._last[0] == second:
             return self._last[1]
-        price = self._found(at_s)
-        self._last = (at_s, price)
+        price = self._found(second)
+        self._last = (second, price)
         return price
 
     def _found(self, at_s: float) -> Price:

@@ -204,9 +204,10 @@ class Admission:
         held = Expected(opening.input_tokens, hold.output_tokens, hold.cost_nusd)
         return self._claims(fitting, facts, held, opening.time_s)
 
-    def grow(self, grant: Grant, counts: Counts) -> None:
+    def grow(self, grant: Grant, counts: Counts) -> int:
         """Reserve more for an answer, in steps, where it has outgrown what is reserved.
 
+        How many tokens more may come out before it has, for certain; 0 where that is not known.
         Raises Spent where a hard budget has not so much.
         """
         call, hold = grant.call, grant.hold
@@ -214,7 +215,7 @@ class Admission:
         price = self._price(entry, call.model, hold.opening.time_s)
         cost = counts.get("billed_nusd") if price is None else price.cost_nusd(counts)
         if cost is None or cost <= hold.cost_nusd:
-            return
+            return _spare(price, counts, hold)
         output = counts.get("output_tokens", 0)
         try:
             try:
@@ -227,7 +228,8 @@ class Admission:
         except CapReached as reached:
             raise self._used_up(reached, call.visit.user.name) from None
         except StoreError:
-            pass  # it can't be written now; the answer goes on, and is settled when it can
+            return 0  # it can't be written now; the answer goes on, and is settled when it can
+        return _spare(price, counts, hold)
 
     def watches(self, hold: Hold) -> bool:
         """Whether an answer is ended where it uses up a hard budget."""
@@ -526,6 +528,18 @@ class Admission:
             when = datetime.fromtimestamp(end_s, money.time_zone)
             renews_s, renews = end_s, f"It renews at {when:%Y-%m-%d %H:%M} {money.zone}."
         return Spent(f"{state} {renews}", setting=standing.claim.cap.setting, renews_s=renews_s)
+
+
+def _spare(price: Price | None, counts: Counts, hold: Hold) -> int:
+    """Tokens for which what is reserved is enough, beside what was used."""
+    output = counts.get("output_tokens", 0)
+    spare = 0 if price is None else hold.output_tokens - output
+    while price is not None and spare > 0:
+        cost = price.cost_nusd({**counts, "output_tokens": output + spare})
+        if cost is not None and cost <= hold.cost_nusd:
+            return spare
+        spare //= 2
+    return 0
 
 
 def whose_cap(cap: Cap, user: str) -> str:

@@ -88,6 +88,26 @@ class Body:
             self.done = True
 
     def _read_chunks(self, data: bytes) -> bytes:
+        if self._state == "size" and not self._line:
+            # as nearly every piece of a stream is: one chunk, whole
+            end = data.find(b"\r\n", 0, 16)
+            match = _CHUNK_SIZE.fullmatch(data, 0, end) if end > 0 else None
+            if match is not None:
+                size = int(match[1], 16)
+                if size and len(data) == end + size + 4 and data.endswith(b"\r\n"):
+                    self._count_chunk()
+                    self.size += size
+                    self.rest = b""
+                    return data[end + 2 : -2]
+        return self._read_any_chunks(data)
+
+    def _count_chunk(self) -> None:
+        self._chunks += 1
+        # 10,000 chunks of any size, then 16 bytes a chunk on average: costs stay in proportion
+        if self._chunks > 10_000 + self.size // 16 and not self._any_chunks:
+            raise FramingError("too many tiny chunks")
+
+    def _read_any_chunks(self, data: bytes) -> bytes:
         pieces: list[bytes] = []
         at = 0
         size = len(data)
@@ -133,10 +153,7 @@ class Body:
                 raise FramingError("a chunk's size is not a hexadecimal number")
             self._left = int(match[1], 16)
             self._state = "data" if self._left else "trailer"
-            self._chunks += 1
-            # 10,000 chunks of any size, then 16 bytes a chunk on average: costs stay in proportion
-            if self._chunks > 10_000 + self.size // 16 and not self._any_chunks:
-                raise FramingError("too many tiny chunks")
+            self._count_chunk()
         else:
             if not line:
                 return True

@@ -254,7 +254,7 @@ class Gate:
         except Denied as denied:
             denied.visit = visit
             raise
-        if known is not None and passage is None and claim is None:
+        if known is not None and passage is None and claim is None and not way.ticket:
             self._remember(known, visit, shared=shared)
         return visit
 
@@ -362,13 +362,14 @@ class Gate:
         """Whether `message` is to be asked before a WebSocket's messages are sent."""
         return authorize.judges_messages(visit)
 
-    def grow(self, grant: Grant, counts: Counts) -> None:
-        """Reserve more for an answer that has used this much until now.
+    def grow(self, grant: Grant, counts: Counts) -> int:
+        """Reserve more for an answer that has used this much until now; how many tokens more may
+        come out before that has to be asked again.
 
         Raises:
             Spent: a hard budget has no more; the answer is to be ended.
         """
-        self._admission.grow(grant, counts)
+        return self._admission.grow(grant, counts)
 
     def settle(self, grant: Grant, usage: Usage) -> Receipt:
         """Book what a sent request came to."""

@@ -20,6 +20,7 @@ from llamakey_addon.errors import BadRequest, HeadTooLarge, NotCarried, TargetTo
 from llamakey_addon.framing import CHUNKED, UNTIL_CLOSE
 from llamakey_addon.journey import Headers, KnownHead, KnownHeaders
 from llamakey_addon.keys import MARK
+from llamakey_addon.quick import quick
 
 _LOCAL_MARK: Final = MARK.encode()
 _VALUE_BYTES: Final = 16 * 1024
@@ -84,6 +85,7 @@ _OF_THE_ANSWER: Final = frozenset(
 _READABLE_CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """A request's head, and how its body is framed."""
@@ -100,6 +102,7 @@ class RequestHead:
     """It asks to become a WebSocket, rightly or wrongly."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
     """An answer's head, and how its body is framed."""

@@ -14,6 +14,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from llamakey_addon.quick import quick
+
 if TYPE_CHECKING:
     from llamakey_addon.addresses import Addresses
     from llamakey_addon.catalogue.models import Endpoint, Entry, Placement
@@ -113,6 +115,7 @@ def values_of(headers: Headers, name: bytes) -> tuple[bytes, ...]:
     return tuple([value for other, value in headers if other.lower() == name])
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ask:
     """The head of a request, parsed and not yet judged."""
@@ -188,6 +191,7 @@ class Upstream:
         return f"{self.scheme}://{self.authority}"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A request as it is about to be written, for a credential that signs it."""
@@ -377,6 +381,7 @@ class Policy:
     """Where `body_bytes` stands."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class User:
     """Who asks: the owner of a local key that verified."""
@@ -402,6 +407,7 @@ class Upgrade:
     """Those of them that the provider sees: none that holds a key or names an account."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Visit:
     """A request whose way and sender are known."""
@@ -424,6 +430,7 @@ class Visit:
     body_setting: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Body:
     """What of a body is there when a request is judged: all of it, or nothing yet."""
@@ -434,6 +441,7 @@ class Body:
     """The first bytes of one that streams, where they were waited for."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Within:
     """Requests within a request, a batch's: those for one endpoint and model."""
@@ -456,6 +464,7 @@ class Call:
     """What stands in its body, where that was read."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Leave to send one request to one upstream. The real key is not in it in clear."""
@@ -535,6 +544,7 @@ type Terms = tuple[tuple[str, str], ...]
 `("processing", "batch")`. A router's answer names who served it: `("route", "together")`."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Metered:
     """What an answer says, or lets us guess, of what was used."""
@@ -595,6 +605,7 @@ class PriceRule:
     """Units of `PRICE_UNITS` and their prices in dollars."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What the road saw of the answer."""
@@ -616,6 +627,7 @@ class Usage:
     """For the owner."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """One line of the log."""

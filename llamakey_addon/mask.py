@@ -70,20 +70,35 @@ def mask_all(data: bytes, spelled: tuple[bytes, ...]) -> bytes:
     return data
 
 
+@lru_cache(maxsize=256)
+def _signs(spelled: tuple[bytes, ...]) -> tuple[int, tuple[bytes, ...], tuple[bytes, ...]]:
+    """The longest spelling's length; how spellings begin, one of which stands in all that holds one
+    or ends with so much of one; and what ends with less of one ends in."""
+    begins = tuple({form[:_BEGINNING] for form in spelled})
+    ends = tuple({form[:size] for form in spelled for size in range(1, _BEGINNING)})
+    return max(map(len, spelled), default=0), begins, ends
+
+
 class PlainMask:
     """Masks a body that passes in pieces."""
 
-    __slots__ = ("_held", "_longest", "_spelled")
+    __slots__ = ("_begins", "_ends", "_held", "_longest", "_spelled")
 
     def __init__(self, spelled: tuple[bytes, ...]) -> None:
         self._spelled = spelled
-        self._longest = max(map(len, spelled), default=0)
+        self._longest, self._begins, self._ends = _signs(spelled)
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """What may pass now: `data` with keys masked, less a tail that may begin one."""
         if self._held:
             data = self._held + data
+        elif not data.endswith(self._ends):
+            for begin in self._begins:
+                if data.find(begin) >= 0:
+                    break
+            else:
+                return data  # as nearly every piece: neither a key nor the beginning of one
         data = mask_all(data, self._spelled)
         keep = _tail(data, self._spelled)
         if keep:

@@ -909,8 +909,10 @@ class Road:
         """Has a stream used up what there is for it?"""
         if x.seam is None or x.cutting is not None or x.meter is None or x.grant is None:
             return
+        if x.enough is not None and x.meter.is_good(x.enough):
+            return
         try:
-            self._gate.grow(x.grant, x.meter.so_far())
+            x.enough = x.meter.mark(self._gate.grow(x.grant, x.meter.so_far()))
         except Spent as spent:
             x.cutting = spent
 

@@ -12,11 +12,13 @@ from llamakey_addon.catalogue.models import Endpoint, ModelNames
 from llamakey_addon.documents import Object
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Body, Route, Visit
+from llamakey_addon.quick import quick
 
 _MODEL_MAX = 1024
 _WRITING = ("POST", "PUT", "PATCH", "QUERY")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Named:
     """The models of a request."""

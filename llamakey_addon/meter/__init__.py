@@ -24,9 +24,9 @@ from llamakey_addon.journey import NO_COUNTS, Counts, Headers, Metered
 from llamakey_addon.meter.asked import NOTHING_ASKED, Asked
 from llamakey_addon.meter.events import Events, Lines, Whole
 from llamakey_addon.meter.eventstream import Messages
-from llamakey_addon.meter.flavour import Flavour
+from llamakey_addon.meter.flavour import Flavour, guess_tokens
 from llamakey_addon.meter.flavours import FLAVOURS, UNKNOWN
-from llamakey_addon.meter.tally import Tally
+from llamakey_addon.meter.tally import BYTES_PER_TOKEN, Tally
 from llamakey_addon.meter.unpack import Unpack, Unreadable
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Meter", "meter_for"]
 
+type Mark = tuple[tuple[int, int], int]
+"""See `Meter.mark`."""
 NOTHING: Final = Metered(exact=True)
 
 
@@ -124,6 +126,19 @@ class Meter:
             return NO_COUNTS if self._tally is None else self._tally.so_far()
         except Exception:
             return NO_COUNTS
+
+    def mark(self, tokens: int) -> Mark | None:
+        """A mark that stays good until more than so many tokens may have come out, or the provider
+        has told figures; None where nobody can tell from how much has passed."""
+        tally = self._tally
+        if tokens <= 0 or tally is None or tally.flavour.guess is not guess_tokens:
+            return None
+        return tally.told, tally.heard + tokens * BYTES_PER_TOKEN
+
+    def is_good(self, mark: Mark) -> bool:
+        """See `mark`."""
+        tally = self._tally
+        return tally is not None and tally.heard < mark[1] and tally.told == mark[0]
 
     def end(self, complete: bool) -> Metered:
         """What was used in all.

@@ -137,7 +137,7 @@ class Asked:
 
 def _may_be_packed(text: bytes) -> bool:
     """Whether there can be 1,024 letters of base64 in a row: then one of these blocks is all so."""
-    for at in range(0, len(text) - 1023, 512):
+    for at in range(0, len(text) - 511, 512):
         if text.find(b" ", at, at + 512) < 0 and not text[at : at + 512].translate(None, _LETTERS):
             return True
     return False

@@ -15,7 +15,7 @@ from llamakey_addon.meter.figures import Path, counts_of, find, merge
 from llamakey_addon.meter.flavour import Flavour
 from llamakey_addon.meter.salvage import documents, head_member, tail_member
 
-_BYTES_PER_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 _MODEL_TRIES: Final = 8
 _MODEL_MAX: Final = 256
 _TERM_MAX: Final = 64
@@ -57,6 +57,10 @@ class Tally:
     """The provider gave figures, or the request tells all."""
     pattern: re.Pattern[bytes] | None = None
     """Finds text in this answer."""
+    taken: int = 0
+    """How many documents were read."""
+    heard: int = 0
+    """Bytes in which there may be text."""
     _pieces: int = 0
     _text_bytes: int = 0
     _heard: list[bytes] = field(default_factory=list)
@@ -187,6 +191,7 @@ class Tally:
         """Keep the text in `data` for estimates."""
         if self.pattern is not None:
             self._heard.append(data)
+            self.heard += len(data)
             self._heard_bytes += len(data)
             if self._heard_bytes > _HEARD_BYTES:
                 self._sample()
@@ -227,7 +232,7 @@ class Tally:
     def heard_tokens(self) -> int:
         """An estimate of the tokens that came out: one for four bytes, and no fewer than pieces."""
         self._search()
-        return max(self._pieces, self._text_bytes // _BYTES_PER_TOKEN)
+        return max(self._pieces, self._text_bytes // BYTES_PER_TOKEN)
 
     def _take_all(self, found: object) -> None:
         for one in found if isinstance(found, list) else (found,):
@@ -238,6 +243,7 @@ class Tally:
         """Read one parsed document or event."""
         flavour = self.flavour
         self._figures = None
+        self.taken += 1
         for root in flavour.roots:
             usage = find(document, root)
             if isinstance(usage, dict) and usage:
@@ -289,6 +295,11 @@ class Tally:
         return document
 
     # --- what it comes to -------------------------------------------------------------------------
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """It changes with whatever the provider tells of figures."""
+        return self.taken, self._behind
 
     def figures(self) -> dict[str, int]:
         """The provider's own figures so far; nothing of what is none."""

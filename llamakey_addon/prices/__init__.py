@@ -30,6 +30,7 @@ from llamakey_addon.globs import glob
 from llamakey_addon.journey import Metered, PriceRule, Quality, Terms
 from llamakey_addon.prices.price import FREE, Price, of_rule
 from llamakey_addon.prices.table import TABLE, Model
+from llamakey_addon.quick import quick
 
 if TYPE_CHECKING:
     from llamakey_addon.catalogue.models import Entry
@@ -41,6 +42,7 @@ _CACHED: Final = 4096
 """Models whose prices are kept; their names are the clients' choice."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Bill:
     """What an answer cost."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Final
 
 from llamakey_addon.config import Settings
 from llamakey_addon.house import House
@@ -15,6 +16,9 @@ from llamakey_addon.serve.ports import Listener
 from llamakey_addon.serve.second import SecondDoor
 from llamakey_addon.serve.turns import Seat
 from llamakey_addon.serve.wishes import StartFailed, Wishes
+
+#: New objects before those are looked through, and how many such looks before the older ones are.
+_GARBAGE: Final = (20_000, 20, 20)
 
 
 class Serving:
@@ -90,6 +94,10 @@ class Serving:
         await running
 
     async def _open(self) -> None:
+        # What was made at the start stays until the end: the collector of garbage need not look at
+        # it again and again, nor at every two thousandth object of a request.
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE)
         for door in self._doors:
             await door.open()
         self.house.open_ahead()

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, Protocol
 from llamakey_addon.caps import Bound, Facts
 from llamakey_addon.errors import LlamaKeyError
 from llamakey_addon.journey import NO_COUNTS, Cap, Counts, Quality
+from llamakey_addon.quick import quick
 from llamakey_addon.store.windows import Span
 
 type Of = Literal[
@@ -44,6 +45,7 @@ class Opening(NamedTuple):
     cost_nusd: int = 0
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Closing:
     """What comes into a row when it is closed."""

@@ -1,0 +1,109 @@
+"""A head that comes again is judged by what has changed since."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from llamakey_addon.keys import mint
+from llamakey_addon.mask import PlainMask, _tail, forms, mask_all
+from llamakey_addon.meter.asked import _PACKED, Asked, _may_be_packed
+from tests.roadside import Bench, make_bench
+
+CHAT = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello there"}]}'
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def chat(bench: Bench, body: bytes = CHAT) -> int:
+    """The status of a request, which is answered where it is sent."""
+    bench.rim.out.clear()
+    wishes = len(bench.rim.wishes)
+    bench.client(
+        bench.head("POST /openai/v1/chat/completions", "Content-Type: application/json", body=body)
+    )
+    if len(bench.rim.wishes) > wishes:
+        bench.open()
+        bench.answer(OK)
+    return bench.got("POST")[0].status
+
+
+def test_a_key_that_is_revoked(tmp_path: Path) -> None:
+    with make_bench(tmp_path) as bench:
+        assert [chat(bench), chat(bench)] == [200, 200]
+        bench.store.revoke("laptop")
+        assert chat(bench) == 401
+
+
+def test_rules_that_are_reloaded(tmp_path: Path) -> None:
+    with make_bench(tmp_path) as bench:
+        assert [chat(bench), chat(bench)] == [200, 200]
+        other = tmp_path / "other"
+        other.mkdir()
+        deny = {"alice": {"deny": [{"providers": ["openai"]}]}}
+        with make_bench(other, users=deny) as second:
+            bench.gate.reload(second.gate.settings)
+        assert chat(bench) == 403
+
+
+def test_a_body_that_is_longer(tmp_path: Path) -> None:
+    with make_bench(tmp_path, users={"alice": {"body_bytes": 1024}}) as bench:
+        assert [chat(bench), chat(bench)] == [200, 200]
+        assert chat(bench, CHAT.replace(b"there", b"there" * 1000)) == 413
+    (tmp_path / "longer").mkdir()
+    with make_bench(tmp_path / "longer", users={"alice": {"body_bytes": 1024}}) as bench:
+        assert chat(bench) == 200
+        assert chat(bench, b"") == 400  # none at all names no model
+
+
+def test_somebody_else_who_has_a_key(tmp_path: Path) -> None:
+    """What nobody made through this proxy is one user's alone, and nobody's when there are two."""
+    mine = b'{"input":"Hello","model":"gpt-4o-mini","previous_response_id":"resp_0123456789abcdef"}'
+    with make_bench(tmp_path) as bench:
+
+        def ask() -> int:
+            bench.rim.out.clear()
+            wishes = len(bench.rim.wishes)
+            bench.client(bench.head("POST /openai/v1/responses", body=mine))
+            if len(bench.rim.wishes) > wishes:
+                bench.open()
+                bench.answer(OK)
+            return bench.got("POST")[0].status
+
+        assert [ask(), ask()] == [200, 200]
+        bench.store.add_key("tower", "bob", mint())
+        assert ask() == 404
+
+
+def test_models_of_one_head(tmp_path: Path) -> None:
+    allow = {"alice": {"allow": [{"providers": ["openai"], "models": ["gpt-4o*"]}]}}
+    with make_bench(tmp_path, users=allow) as bench:
+        assert [chat(bench), chat(bench)] == [200, 200]
+        assert chat(bench, CHAT.replace(b"gpt-4o-mini", b"gpt-5-mini!")) == 403
+        assert chat(bench) == 200
+
+
+@pytest.mark.parametrize("before", [0, 1, 511, 512, 700])
+@pytest.mark.parametrize("size", [1, 1022, 1023, 1024, 1025, 1535, 1536, 3000])
+def test_what_is_packed_is_found(before: int, size: int) -> None:
+    for other in (b" ", b'"', b"\n"):
+        text = other * before + b"Qk0="[:3] * (size // 3 + 1)
+        text = text[: before + size] + other * 40
+        if _PACKED.search(text):
+            assert _may_be_packed(text)
+        left, packed = _PACKED.subn(b"", text)
+        assert Asked(text).input_tokens() == len(left) // 4 + packed * 1000
+
+
+def test_a_piece_that_holds_no_key_passes_as_it_is() -> None:
+    spelled = forms(b"sk-real-0123456789/+abc")
+    long_one = max(spelled, key=len)
+    for form in spelled:
+        for size in range(len(form) + 1):
+            for data in (b"word " + form[:size], form[:size], form[:size] + b" word", b"s" * size):
+                masked = mask_all(data, spelled)
+                keep = _tail(masked, spelled)
+                mask = PlainMask(spelled)
+                assert mask.feed(data) == masked[: len(masked) - keep], data
+                assert not re.search(re.escape(long_one), mask.end())

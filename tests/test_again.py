@@ -52,9 +52,10 @@ def test_a_body_that_is_longer(tmp_path: Path) -> None:
         assert [chat(bench), chat(bench)] == [200, 200]
         assert chat(bench, CHAT.replace(b"there", b"there" * 1000)) == 413
     (tmp_path / "longer").mkdir()
-    with make_bench(tmp_path / "longer", users={"alice": {"body_bytes": 1024}}) as bench:
+    allow = {"allow": [{"providers": ["openai"], "models": ["gpt-4o*"]}]}
+    with make_bench(tmp_path / "longer", users={"alice": allow}) as bench:
         assert chat(bench) == 200
-        assert chat(bench, b"") == 400  # none at all names no model
+        assert chat(bench, b"") == 403  # none at all names no model
 
 
 def test_somebody_else_who_has_a_key(tmp_path: Path) -> None:

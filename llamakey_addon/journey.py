@@ -173,6 +173,16 @@ class Upstream:
     """Path of a PEM file with further trusted roots, or ""."""
     owner: str = ""
     """Id of the provider whose credential its connections carry: no other's requests use them."""
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # asked for several times a request, by the pool
+        own = (self.scheme, self.host, self.port, self.ca, self.owner)
+        object.__setattr__(self, "_hash", hash(own))
+
+    def __hash__(self) -> int:
+        return self._hash
+
     public: bool = False
     """Connect to addresses of the public internet alone, whatever the name stands for."""
 

@@ -109,6 +109,10 @@ class _State(enum.Enum):
     CLOSED = enum.auto()
 
 
+_CARRYING: Final = (_State.STREAM, _State.SOCKET, _State.PIPE)
+_WAITING: Final = (_State.LOOK, _State.MAKE, _State.OPEN, _State.ANSWER)
+
+
 def _guarded[**P](
     step: Callable[Concatenate[Road, P], None],
 ) -> Callable[Concatenate[Road, P], None]:
@@ -1374,16 +1378,19 @@ class Road:
 
     def _flow(self) -> None:
         """Read from the client only what there is room for."""
-        if self._state in (_State.STREAM, _State.SOCKET, _State.PIPE):
+        state = self._state
+        if state is _State.HEAD:
+            want = not self._client_full
+        elif state in _CARRYING:
             want = not self._link_full and not self._inbox
-        elif self._state in (_State.LOOK, _State.MAKE, _State.OPEN, _State.ANSWER):
+        elif state in _WAITING:
             want = len(self._inbox) <= _PIPELINE_BYTES
-        elif self._state is _State.LINGER:
+        elif state is _State.LINGER:
             # Then unread, and still open: a client that meets a closed door while it sends (Node's
             # fetch) never looks at its answer.
             want = self._lingered <= _LINGER_BYTES
         else:
-            want = not (self._client_full and self._state is _State.HEAD)
+            want = True
         if want != self._reading and self._state is not _State.CLOSED:
             self._reading = want
             if want:

@@ -53,6 +53,7 @@ class UpstreamLink(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._owner: Owner | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._idle_until_s = 0.0
         self._late: list[bytes] = []
         self._written = False
         self._poll: select.poll | None = None
@@ -74,9 +75,6 @@ class UpstreamLink(asyncio.BufferedProtocol):
 
     def lend(self, owner: Owner) -> None:
         """From now on `owner` hears of this connection."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
         self._owner = owner
 
     def keep_idle(self, seconds: float) -> None:
@@ -84,11 +82,20 @@ class UpstreamLink(asyncio.BufferedProtocol):
         self._owner = None
         self._written = False
         self.reused = True
-        self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
+        loop = asyncio.get_running_loop()
+        self._idle_until_s = loop.time() + seconds
+        if self._expiry is None:
+            self._expiry = loop.call_at(self._idle_until_s, self._expire)
 
     def _expire(self) -> None:
         self._expiry = None
-        self._pool.expired(self)
+        if self._owner is not None:
+            return  # it is lent, and timed anew once it is idle
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._idle_until_s:  # it was lent in between
+            self._expiry = loop.call_at(self._idle_until_s, self._expire)
+        else:
+            self._pool.expired(self)
 
     # ── what an owner may do ──────────────────────────────────────────────────────────────────
 

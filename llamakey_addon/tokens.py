@@ -37,10 +37,11 @@ _SECRET_BYTES: Final = 32
 _MODULUS_BYTES: Final = 256
 _TOKEN = re.compile(rf"{keys.MARK}([a-z0-9]+)-t([0-9a-f]{{8}})_([0-9A-Za-z_-]{{43}})")
 _TICKET = re.compile(rf"{keys.MARK}([a-z0-9]+)-u([0-9a-f]{{8}})_([0-9A-Za-z_-]{{43}})")
-_TRACE = re.compile(
-    rf"(?P<token>{keys.MARK}(?P<of>[a-z0-9]+)-[tu](?P<ends>[0-9a-f]{{8}})_[0-9A-Za-z_-]{{43}})"
-    r"|lmk\.(?P<owner>[a-z0-9]+)\.[0-9A-Za-z_-]{342}\.[0-9A-Za-z_-]{43}".encode()
+# One each: an expression that begins with a text is looked for by it, many times as fast.
+_TOKEN_TRACE = re.compile(
+    rf"{keys.MARK}([a-z0-9]+)-[tu]([0-9a-f]{{8}})_[0-9A-Za-z_-]{{43}}".encode()
 )
+_KID_TRACE = re.compile(rb"lmk\.([a-z0-9]+)\.[0-9A-Za-z_-]{342}\.[0-9A-Za-z_-]{43}")
 _KID = re.compile(r"lmk\.([a-z0-9]+)\.([0-9A-Za-z_-]{342})\.([0-9A-Za-z_-]{43})")
 
 
@@ -65,11 +66,12 @@ class Trace:
 
 
 def traces(data: bytes) -> Iterator[Trace]:
-    """What was derived from local keys, by its form: nothing is proved."""
-    for match in _TRACE.finditer(data):
-        key_id = (match["of"] or match["owner"]).decode("ascii")
-        ends_s = float(int(match["ends"], 16)) if match["token"] else None
-        yield Trace(match.start(), match.end(), key_id, ends_s)
+    """What was derived from local keys, by its form: tokens first, nothing is proved."""
+    for match in _TOKEN_TRACE.finditer(data):
+        ends_s = float(int(match[2], 16))
+        yield Trace(match.start(), match.end(), match[1].decode("ascii"), ends_s)
+    for match in _KID_TRACE.finditer(data):
+        yield Trace(match.start(), match.end(), match[1].decode("ascii"), None)
 
 
 class Tokens:

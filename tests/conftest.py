@@ -17,9 +17,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fakes import World
 from tests.harness import Mode, Proxy, start
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 MEMORY = Path("/dev/shm")
 ENOUGH_BYTES = 4 * 2**30

@@ -135,23 +135,25 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
                 server_side=True,
                 ssl_handshake_timeout=self._house.settings.limits.head_timeout_s,
             )
+            if made is not None and self._socket is not None:
+                self._secured(made)
+                return
         except (OSError, EOFError) as error:  # ssl.SSLError is an OSError
             logger.info("client's TLS handshake failed: %s", error)
         except BaseException as error:
             self._house.gate.book.alarm(error)
-        else:
-            if made is not None and self._socket is not None:
-                self._socket = made
-                made.set_write_buffer_limits(_HIGH_WATER_BYTES)
-                tls = made.get_extra_info("ssl_object")
-                self.road.secured(
-                    getattr(tls, "asked_for", ""),
-                    http2_alone=tls.selected_alpn_protocol() == "h2",
-                )
-                self._take_early()
-                return
         below.abort()
         self.connection_lost(None)
+
+    def _secured(self, made: asyncio.Transport) -> None:
+        self._socket = made
+        made.set_write_buffer_limits(_HIGH_WATER_BYTES)
+        tls = made.get_extra_info("ssl_object")
+        self.road.secured(
+            getattr(tls, "asked_for", ""),
+            http2_alone=tls.selected_alpn_protocol() == "h2",
+        )
+        self._take_early()
 
     def flush(self) -> None:
         out = self._out

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import itertools
 import json
+import re
+import socket
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,6 +36,7 @@ CONFIG = {
         }
     },
 }
+SECOND = {"door": {"open": True, "listen": "localhost:0"}}
 KINDS = ["Exception", "RecursionError", "MemoryError", "CancelledError", "SystemExit"]
 
 BEFORE = [
@@ -42,6 +49,8 @@ BEFORE = [
     "llamakey_addon.admit:Admission.admit",
     "llamakey_addon.admit:Admission.facts",
     "llamakey_addon.admit:Admission.told",
+    "llamakey_addon.addresses:check_ids",
+    "llamakey_addon.addresses:Addresses.filters",
     "llamakey_addon.estimate:Estimates.counts",
     "llamakey_addon.prices:Prices.of",
     "llamakey_addon.store.sqlite_ledger:SqliteLedger.admit",
@@ -65,9 +74,33 @@ RIMS: list[tuple[Mode, str]] = [
 """What is around the road in each launch."""
 RIM = ["open_upstream", "now", "watch"]
 
+AT_THE_DOOR = [
+    "llamakey_addon.doorway:read",
+    "llamakey_addon.doorway:Hosts.find",
+    "llamakey_addon.doorway:check",
+    "llamakey_addon.authenticate:at_the_door",
+    "llamakey_addon.authenticate:_check_same",
+    "llamakey_addon.gate:Gate.connect",
+    "llamakey_addon.road:Road._connect",
+    "llamakey_addon.road:Road.secured",
+    "llamakey_addon.serve.client:ClientConnection.secure",
+    "llamakey_addon.serve.client:ClientConnection._secured",
+    "llamakey_addon.serve.second:SecondDoor.context",
+]
+"""Stages of a request by the second door alone."""
+
+TICKETS = [
+    "llamakey_addon.authenticate:by_ticket",
+    "llamakey_addon.authenticate:_check_place",
+    "llamakey_addon.tokens:Tokens.read_ticket",
+    "llamakey_addon.tokens:Tokens._seal",
+]
+"""Stages of a request that shows a ticket in place of a key."""
+
 AFTER = [
     "llamakey_addon.http1:parse_answer_head",
     "llamakey_addon.http1:end_to_end",
+    "llamakey_addon.addresses:Addresses.headers",
     "llamakey_addon.mask:PlainMask.feed",
     "llamakey_addon.mask:PlainMask.end",
     "llamakey_addon.http1:write_answer_head",
@@ -100,7 +133,8 @@ def inside(
     mitmdump, or the launch that the test asks for.
     """
     mode: Mode = getattr(request, "param", "mitmdump")
-    proxy, saboteur = start_with_saboteur(shared_proxy, mode, config=CONFIG)
+    config = CONFIG if mode == "mitmdump" else {**CONFIG, **SECOND}
+    proxy, saboteur = start_with_saboteur(shared_proxy, mode, config=config)
     door = open_door(proxy, world)
     yield door, saboteur
     door.seen()
@@ -164,6 +198,75 @@ def test_a_stage_before_sending(inside: tuple[Door, Saboteur], stage: str, kind:
         assert b"sabotage" not in answer.body
         if "http1:parse" not in stage and "http1:find" not in stage:  # then it has no path
             booked_once(door, tag)
+    door.assert_untouched()
+
+
+# ── the second door, and tickets ────────────────────────────────────────────────────────────────
+
+
+def by_tunnel(door: Door) -> tuple[bytes, bytes]:
+    """What CONNECT is answered, and the request in its tunnel."""
+    told = re.search(r"takes CONNECT on http://localhost:([0-9]+)", door.proxy.output())
+    assert told is not None
+    pair = base64.b64encode(f"key:{door.proxy.local_key}".encode()).decode()
+    host = "api.openai.com"
+    ours = door.proxy.home / "door" / "ours.pem"
+    with socket.create_connection(("localhost", int(told[1])), timeout=20) as plain:
+        plain.sendall(
+            f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"
+            f"Proxy-Authorization: Basic {pair}\r\n\r\n".encode()
+        )
+        established = b""
+        while b"\r\n\r\n" not in established and (byte := plain.recv(1)):
+            established += byte
+        if not established.startswith(b"HTTP/1.1 200 "):
+            return established, b""
+        answer = b""
+        with contextlib.suppress(OSError):  # ssl.SSLError is one
+            context = ssl.create_default_context(cafile=str(ours))
+            with context.wrap_socket(plain, server_hostname=host) as tunnel:
+                tunnel.sendall(
+                    f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+                )
+                while piece := tunnel.recv(65536):
+                    answer += piece
+        return established, answer
+
+
+@pytest.mark.parametrize("kind", ["Exception", "SystemExit"])
+@pytest.mark.parametrize(
+    ("inside", "stage"), [("lmk", stage) for stage in AT_THE_DOOR], indirect=["inside"]
+)
+def test_the_second_door(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
+    door, saboteur = inside
+    with saboteur.broken(stage, kind, times=1):
+        established, answer = by_tunnel(door)
+    assert not answer or answer.startswith(b"HTTP/1.1 500 "), answer
+    assert established or not answer
+    assert b"sabotage" not in established + answer
+    door.assert_untouched()
+    established, answer = by_tunnel(door)
+    assert answer.startswith(b"HTTP/1.1 200 OK"), (established, answer)
+    assert [request.credential for request in door.seen()] == ["real"]
+
+
+@pytest.mark.parametrize("kind", ["Exception", "SystemExit"])
+@pytest.mark.parametrize("stage", TICKETS)
+def test_a_ticket(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
+    door, saboteur = inside
+    answer = door.ask(
+        door.head(
+            "POST /gemini/upload/v1beta/files", "X-Goog-Upload-Protocol: resumable",
+            "X-Goog-Upload-Command: start", "Content-Length: 0",
+        ),
+        method="POST",
+    )  # fmt: skip
+    url = urlsplit(answer.header("x-goog-upload-url"))
+    assert "llamakey=" in url.query
+    door.seen()
+    call = f"POST {url.path}?{url.query} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
+    with saboteur.broken(stage, kind, times=1):
+        refused(door.ask(call, method="POST"), 500)
     door.assert_untouched()
 
 

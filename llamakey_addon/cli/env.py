@@ -148,6 +148,13 @@ def ready(
     return with_key_files(lines, source, folder)
 
 
+def _make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, for their owner alone."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _with_agent(
     lines: Sequence[Line],
     agent: Agent,
@@ -172,7 +179,7 @@ def _with_agent(
     )
     if source is not None:
         for path, text in outfit.files.items():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(path.parent)
             localkey.write(path, text)
     asked = {line.variable for line in lines if line.variable} if explicit else set()
     variables = {n: v for n, v in outfit.variables.items() if v or n not in asked}

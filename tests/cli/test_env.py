@@ -236,7 +236,11 @@ def test_an_agents_file_is_written_and_the_users_own_is_not(lmk, key):
     file = Path(environ["CODEX_HOME"]) / "config.toml"
     assert file.is_relative_to(lmk.home / "clients")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    folders = [file.parent, *file.parent.parents]
+    ours = folders[: folders.index(lmk.home)]
+    assert len(ours) == 3
+    # Gemini CLI takes no settings from below a folder that others may write to
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in ours} == {0o700}
     config = tomllib.loads(file.read_text())
     assert (config["model"], config["model_provider"]) == ("mine", "llamakey")
     assert environ["LLAMAKEY_API_KEY"] == environ["ANTHROPIC_AUTH_TOKEN"] == key

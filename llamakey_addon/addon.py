@@ -189,7 +189,7 @@ class LlamaKey:
         if "onboarding" in known and not opts.has_changed("onboarding"):
             wanted["onboarding"] = False
         opts.update(**wanted)
-        if settings.door.open:
+        if settings.door.open and self._given is None:
             logger.warning("LlamaKey: door: the second door is opened by lmk serve alone")
         if settings.tls is not None:
             if settings.tls.own and (

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import stat
 import threading
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import Start
-from tests.harness import Proxy
+from tests.harness import Proxy, free_port
 from tests.view.conftest import CONFIG, Caller
 from tests.view.page import Page, begun, marked, ticks
+
+DOOR = free_port()
 
 
 @pytest.fixture
 def served(shared_proxy: Start) -> Proxy:
     config = {**CONFIG, "view": {"web_port": 0, "max_flows": 20}}
+    config["door"] = {"open": True, "listen": f"localhost:{DOOR}"}
     return shared_proxy("lmk", config=config, args=("--web",))
 
 
@@ -58,6 +63,27 @@ def test_it_shows_holds_edits_resumes_and_replays(web: Page, calling: Caller) ->
     assert (done["response"]["status_code"], done["comment"]) == (200, "mine")
     web.do("DELETE", f"/flows/{done['id']}")
     assert web.flows() == []
+
+
+def test_what_came_by_the_second_door_is_shown_and_replayed(web: Page, calling: Caller) -> None:
+    proxy = calling.proxy
+    real = "sk-proj-real-key-of-a-clients-own-0123456789"
+    trust = ssl.create_default_context(cafile=str(proxy.home / "door" / "bundle.pem"))
+    door = f"http://key:{proxy.local_key}@localhost:{DOOR}"
+    with httpx.Client(proxy=door, verify=trust, trust_env=False) as client:
+        answer = client.post(
+            "https://api.openai.com/v1/chat/completions",
+            headers={"x-mark": calling.mark, "Authorization": f"Bearer {real}"},
+            json={"model": "m", "messages": []},
+        )
+    assert answer.status_code == 200
+    flow = web.wait(marked(calling.mark))
+    assert flow["request"]["path"] == "/openai/v1/chat/completions"
+    assert not [key for key in (real, proxy.local_key) if key in json.dumps(flow)]
+    web.do("POST", f"/flows/{flow['id']}/replay")
+    again = web.wait(lambda e: e["id"] == flow["id"] and e["is_replay"] and "response" in e)
+    assert again["response"]["status_code"] == 200
+    web.do("POST", "/clear")
 
 
 REFUSED: list[tuple[str, str, Any]] = [

@@ -263,6 +263,22 @@ def test_a_drain_that_begins_before_an_answer_tells_the_client(bench: Bench) -> 
     assert bench.rim.finished()
 
 
+def test_whoever_is_replaced_tells_its_clients_with_the_next_answer(bench: Bench) -> None:
+    """And closes nothing before: a client's next request may be on its way, and an answer whose
+    head has left can't tell any more."""
+    begin_answer(bench)
+    bench.gate.leaving = True
+    bench.answer(b"and on")
+    assert not bench.rim.closed()
+    bench.client(bench.head("GET /openai/v1/models"))
+    bench.open()
+    bench.answer(OK)
+    first, second = bench.got("GET", "GET")
+    assert first.whole and not first.header("connection")
+    assert second.status == 200 and second.header("connection") == "close"
+    assert [receipt.end for receipt in bench.receipts] == ["complete", "complete"]
+
+
 def test_no_real_key_in_any_receipt_or_note(bench: Bench) -> None:
     begin_answer(bench)
     bench.road.client_closed()

@@ -209,7 +209,7 @@ class Parent:
         ours.close()
         for other in self._workers:
             other.line.close()
-        return Duty(_shared_out(batch), theirs, batch.turns.seat(number))
+        return Duty(shared_out(batch.settings, batch.count), theirs, batch.turns.seat(number))
 
     def _hear(self, worker: _Worker) -> None:
         for word, content in worker.line.heard():
@@ -393,7 +393,7 @@ class Parent:
             return
         assert self._serving is not None, "once the first batch serves there is one"
         self._serving.settings = new  # of those who are forked from now on
-        content = orders.pack(_shared_out(self._serving))
+        content = orders.pack(shared_out(new, self._serving.count))
         self._told_of = lambda: self._changes.take(why, new)
         self._taking = {w for w in self._workers if w.state != "ending"}
         for worker in list(self._workers):
@@ -493,15 +493,15 @@ def _batch(settings: Settings, count: int | None) -> _Batch:
     return _Batch(settings, count, Turns(count + _SPARE_SEATS))
 
 
-def _shared_out(batch: _Batch) -> Settings:
-    """A worker's settings: of what is bounded in all, its share."""
+def shared_out(settings: Settings, count: int) -> Settings:
+    """A worker's settings, one of so many: of what is bounded in all, its share."""
 
     def share(most: int) -> int:
-        return -(-most // max(1, batch.count))
+        return -(-most // max(1, count))
 
-    limits = batch.settings.limits
+    limits = settings.limits
     return replace(
-        batch.settings,
+        settings,
         limits=replace(
             limits,
             connections=share(limits.connections),

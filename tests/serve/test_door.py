@@ -144,6 +144,29 @@ async def test_an_idle_client_is_closed_without_its_goodbye(front: Opening, tls:
     writer.transport.abort()
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_whoever_is_replaced_waits_for_all_who_have_come(front: Opening, tls: bool) -> None:
+    """For a client between two requests, and for one in a handshake, until each has had an answer
+    that tells it to come anew."""
+    here = await front(tls=tls)
+    reader, writer = await here.connect(tls=tls)
+    writer.write(HEALTH)
+    await reader.readuntil(b"}\n")
+    raw, began = await here.connect()
+    await until(lambda: here.counted == 2)
+    retired = asyncio.ensure_future(here.house.retire(60))
+    await asyncio.sleep(0)
+    writer.write(HEALTH)
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 OK") and b"Connection: close" in answer
+    writer.close()
+    await until(lambda: here.counted == 1)
+    assert not retired.done()
+    began.close()
+    assert await retired == 0
+    assert await raw.read() == b""
+
+
 async def test_a_drain_waits_until_answers_have_left(front: Opening) -> None:
     """What the client has yet to read is not thrown away with the process."""
     here = await front()

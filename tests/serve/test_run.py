@@ -293,6 +293,8 @@ def test_what_needs_a_restart_says_so(lmk):
         config.write_text("view: {max_flows: 5}\nlisten: localhost:1234\n")
         serving.process.send_signal(signal.SIGHUP)
         serving.wait_for("view, listen: changed, and taken at the next start")
+        serving.process.send_signal(signal.SIGUSR2)
+        serving.wait_for("restarts without a gap need `workers` of 2 or more")
         serving.stop()
 
 

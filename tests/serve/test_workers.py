@@ -26,6 +26,7 @@ from botocore.credentials import Credentials
 from llamakey_addon.config import Settings
 from llamakey_addon.keys import SecretMisuse, parse
 from llamakey_addon.serve import orders
+from llamakey_addon.serve.parent import shared_out
 from llamakey_addon.serve.turns import Turns
 from tests import steady
 from tests.cli.command import REAL_KEY
@@ -414,6 +415,18 @@ def test_settings_reach_a_worker_with_their_keys(tmp_path: Path) -> None:
     assert found.providers["bedrock"].recipe is not None
     with pytest.raises(SecretMisuse):
         pickle.dumps(provider.secret)
+
+
+def test_bounds_on_connections_are_shared_out(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    limits = {"connections": 100, "connections_per_address": 10, "pool_idle": 0, "pool_warm": 1}
+    path.write_text(json.dumps({"workers": 3, "limits": {**limits, "upstream_connections": 7}}))
+    settings = Settings.load(path, {"LLAMAKEY_HOME": str(tmp_path)})
+    assert settings.workers == 3
+    shared = shared_out(settings, 3).limits
+    assert (shared.connections, shared.connections_per_address) == (34, 4)
+    assert (shared.pool_idle, shared.pool_warm, shared.upstream_connections) == (0, 1, 3)
+    assert shared_out(settings, 1) == settings
 
 
 def test_words_come_whole_and_in_their_order() -> None:

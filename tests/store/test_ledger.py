@@ -454,6 +454,14 @@ def test_checkpoints_are_made_elsewhere(ledger, tmp_path):
     assert len(list(ledger.rows(0, 1e12))) == 1500
 
 
+def test_what_counts_once_counts_once_in_all_processes(ledger, tmp_path):
+    later = time.time() + 60
+    with open_store(tmp_path / "data") as other:
+        assert ledger.first("a", later) and not ledger.first("a", later)
+        assert not other.ledger.first("a", later) and other.ledger.first("b", later)
+    assert not ledger.first("b", later), "nor is it forgotten with a process"
+
+
 def test_a_close_commits_what_waits(tmp_path):
     with open_store(tmp_path / "data") as store:
         store.ledger.waiting = lambda: None

@@ -75,5 +75,6 @@ def keep(name: str, data: Mapping[str, Any]) -> None:
 def verdict(what: str, value: float, bound: float, *, least: bool, form: str = ".2f") -> None:
     """A line that says whether a target is reached."""
     met = value >= bound if least else value <= bound
+    word = "unknown" if value != value else "met    " if met else "MISSED "
     sign = "≥" if least else "≤"
-    print(f"{'met   ' if met else 'MISSED'}  {what}: {value:{form}} (target {sign} {bound:{form}})")
+    print(f"{word} {what}: {value:{form}} (target {sign} {bound:{form}})")

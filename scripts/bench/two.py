@@ -35,7 +35,7 @@ def main() -> None:
         for count in (1, 2)
     }
     content = ways.body(ways.SMALL)
-    runs: dict[str, list[load.Run]] = {}
+    runs: dict[str, list[load.Run]] = {name: [] for name in makers}
     with (
         ways.temporary() as top,
         ways.upstream(top) as up,
@@ -48,8 +48,8 @@ def main() -> None:
                         way, content, top, clients=wanted.clients, seconds=wanted.seconds
                     )
                     if number:
-                        runs.setdefault(way.name, []).append(run)
-    if lacking or len(runs) < 2:
+                        runs[way.name].append(run)
+    if lacking or not all(runs.values()):
         raise SystemExit(f"not measured: {lacking}")
     rows = [
         [

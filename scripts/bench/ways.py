@@ -293,6 +293,7 @@ def _upstream_conf(folder: Path, ports: Sequence[str]) -> str:
     listens = "\n".join(f"    listen {port};" for port in ports)
     tls = (
         f"    ssl_certificate {folder}/cert.pem;\n    ssl_certificate_key {folder}/key.pem;\n"
+        "    ssl_protocols TLSv1.2 TLSv1.3;\n"
         if any("ssl" in port for port in ports)
         else ""
     )

@@ -158,7 +158,8 @@ class Ask:
             return None
         known = headers.known
         same = known.target == self.target and known.method == self.method
-        return known if same and not (self.as_key or self.websocket) else None
+        apart = self.as_key or self.websocket or self.passage is not None
+        return known if same and not apart else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,6 +283,18 @@ def test_a_tunnels_key_is_that_of_its_requests(caller: Caller, inner: str) -> No
     assert receipt.cost_nusd
 
 
+def test_equal_heads_by_other_tunnels_are_others(caller: Caller) -> None:
+    bob = caller.mint("bob")
+    for key in (caller.key, bob, caller.key):
+        caller.tunnel(key=key)
+        caller.send("GET /v1/models")
+        caller.served(b"{}")
+    caller.tunnel()
+    caller.send("GET /v1/models")
+    assert caller.got("GET").status == 401
+    assert [r.user for r in caller.bench.receipts] == ["alice", "bob", "alice", ""]
+
+
 def test_another_valid_key_within_the_tunnel(caller: Caller) -> None:
     bob = caller.mint("bob")
     row = caller.bench.store.find("bob-key")

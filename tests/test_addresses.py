@@ -449,9 +449,11 @@ def test_one_upstream_for_all_is_asked_as_we_are(tmp_path):
 
 
 def test_a_queued_request_is_its_makers(bench):
-    bob = user(bench, "bob")
-    ask(bench, "POST /fal/queue.fal.run/fal-ai/flux/dev", {"request_id": "r1"}, body=b"{}")
-    line = "GET /fal/queue.fal.run/fal-ai/flux/requests/r1"
+    bob, id = user(bench, "bob"), "80e732af-660e-45cd-bd63-580e4f2a94cc"
+    ask(bench, "POST /fal/queue.fal.run/fal-ai/flux/dev", {"request_id": id}, body=b"{}")
+    line = f"GET /fal/queue.fal.run/fal-ai/flux/requests/{id}"
+    deeper = line.replace("flux/", "flux/dev/x/y/")  # no documented form
+    assert refused(bench, deeper, key=bob).status == 404
     for end in ("", "/status", "/status/stream", "/response"):
         assert ask(bench, line + end, {}).status == 200
         assert refused(bench, line + end, key=bob).status == 404

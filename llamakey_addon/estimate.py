@@ -15,7 +15,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
+from llamakey_addon import documents
 from llamakey_addon.catalogue.models import Endpoint
+from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Call, Counts, Metered, Within
 from llamakey_addon.meter import Asked, meter_for
 from llamakey_addon.meter.flavour import guess_tokens
@@ -196,7 +198,7 @@ def _says_more(endpoint: Endpoint | None) -> bool:
 
 def _bound(asked: Asked) -> int | None:
     """The least of what bounds an answer's length."""
-    document = asked.document
+    document = _parameters(asked)
     least = None
     for first in _BOUNDS_BY_NAME.keys() & document.keys():
         for way in _BOUNDS_BY_NAME[first]:
@@ -206,8 +208,20 @@ def _bound(asked: Asked) -> int | None:
     return least
 
 
+def _parameters(asked: Asked) -> Mapping[str, object]:
+    """The body's outermost members, by what was read of it when it was judged."""
+    if asked.plain:
+        try:
+            document = documents.read(asked.plain)
+        except BadRequest:
+            return asked.document
+        if isinstance(document, documents.Object):
+            return dict(document)
+    return asked.document
+
+
 def _choices(asked: Asked) -> int:
-    document = asked.document
+    document = _parameters(asked)
     return max(
         (_number(document, way) or 1 for way in _CHOICES if way[0] in document),
         default=1,
@@ -217,5 +231,7 @@ def _choices(asked: Asked) -> int:
 def _number(document: Mapping[str, object], way: tuple[str, ...]) -> int | None:
     value: object = document
     for name in way:
+        if isinstance(value, documents.Object):
+            value = dict(value)
         value = value.get(name) if isinstance(value, dict) else None
     return value if type(value) is int and 0 < value <= 10_000_000 else None

@@ -80,6 +80,11 @@ class Asked:
         return len(self._content) if self._content is not None else self._length or 0
 
     @property
+    def plain(self) -> bytes | None:
+        """The body as it is sent; None where it streams, or is packed."""
+        return None if self._header(b"content-encoding") else self._content
+
+    @property
     def document(self) -> Mapping[str, Any]:
         """The body's JSON object; empty where there is none."""
         if self._document is None:

@@ -16,7 +16,7 @@ _WAITING_LINES: Final = 10_000
 _CLOSE_S: Final = 2.0
 #: Lines are written together when they come so close: to wake a thread for each costs more than
 #: the request that it tells of.
-_TOGETHER_S: Final = 0.02
+_TOGETHER_S: Final = 0.1
 #: POSIX's PIPE_BUF on Linux.
 _WHOLE_BYTES: Final = 4096
 _PATIENCE_S: Final = 1.0

@@ -4,7 +4,7 @@
 
 restarts  10,000 requests of clients that keep their connections and try nothing twice, with a
           rolling restart every second
-upgrades  the same with 2,000 requests, and the program's files changed before each restart, so
+upgrades  the same with 5,000 requests, and the program's files changed before each restart, so
           that the parent becomes the new code each time
 
 Real proxies and sockets, a small upstream in this process. Nothing is asserted: what was counted is
@@ -122,7 +122,7 @@ def restarts(requests: int = 10_000, *, upgrade: bool = False) -> None:
 def main() -> int:
     runs = {
         "restarts": restarts,
-        "upgrades": lambda: restarts(2000, upgrade=True),
+        "upgrades": lambda: restarts(5000, upgrade=True),
     }
     for name in sys.argv[1:] or list(runs):
         runs[name]()

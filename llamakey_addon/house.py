@@ -68,6 +68,9 @@ class House:
         self._look: asyncio.TimerHandle | None = None
         self._checkpoint: asyncio.Future[None] | None = None
         self._checkpointed = 0
+        self._flushing: asyncio.TimerHandle | None = None
+        self._written = 0
+        """Transactions when that was set."""
         store.ledger.checkpoints_elsewhere = True
         store.ledger.waiting = self._flush_soon
         self.gate.book.recover()
@@ -175,11 +178,21 @@ class House:
 
     def _flush_soon(self) -> None:
         """Rows that were closed are committed together: with the next admission, or by this."""
-        asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
+        if self._flushing is None:
+            self._flush_in(_FLUSH_S)
+
+    def _flush_in(self, seconds: float) -> None:
+        self._written = self.store.ledger.written
+        self._flushing = asyncio.get_running_loop().call_later(seconds, self._flush)
 
     def _flush(self) -> None:
-        if not self._closed and not self.gate.book.flush():
-            asyncio.get_running_loop().call_later(_AGAIN_S, self._flush)
+        self._flushing = None
+        if self._closed:
+            return
+        if self.store.ledger.written != self._written:
+            self._flush_in(_FLUSH_S)  # admissions come, and take along what waits
+        elif not self.gate.book.flush():
+            self._flush_in(_AGAIN_S)
 
     def _checkpoint_if_due(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bring what was committed into the main file, in a thread: it waits for the disk."""

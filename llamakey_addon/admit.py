@@ -103,7 +103,7 @@ class Admission:
             normal(settings.metering.tag_header.encode("ascii")),
             *_SESSION_HEADERS,
         )
-        self._known_prices: dict[tuple[str, str], tuple[int, Price | None]] = {}
+        self._known_prices: dict[tuple[str, str, int], Price | None] = {}
         self._named = False
 
     def admit(self, call: Call, asked: Asked, now_s: float) -> Hold:
@@ -402,14 +402,14 @@ class Admission:
 
     def _price(self, entry: Entry, model: str, at_s: float) -> Price | None:
         """A model's price, looked up once a second: it may hang on the time."""
-        second = int(at_s)
-        known = self._known_prices.get((entry.id, model))
-        if known is not None and known[0] == second:
-            return known[1]
+        name = (entry.id, model, int(at_s))  # answers that began in different seconds run at once
+        try:
+            return self._known_prices[name]
+        except KeyError:
+            pass
         if len(self._known_prices) >= _KEPT:
             self._known_prices.clear()
-        price = self._prices.of(entry, model, at_s)
-        self._known_prices[entry.id, model] = (second, price)
+        price = self._known_prices[name] = self._prices.of(entry, model, at_s)
         return price
 
     def _claims(

@@ -640,3 +640,8 @@ def test_no_ticket_is_in_the_log(bench):
     refused(bench, f"POST {place(bench)}x", key=None, body=b"x")
     assert "-u" not in "".join(map(str, bench.receipts)).replace("-upload", "")
     assert "llamakey=" not in str(bench.receipts) + str(bench.log.notes)
+
+
+@pytest.mark.parametrize("path", ["tokens/", "tokens", "tokens/realtime", "storage/auth/token"])
+def test_credentials_of_the_account_are_not_handed_out(bench, path):
+    assert refused(bench, f"POST /fal/rest.fal.ai/{path}").status == 403

@@ -88,7 +88,8 @@ def check_minting(visit: Visit) -> None:
     paths = [reading.lower().rstrip("/") for reading in readings(visit.route.path)]
     for pattern in entry.mints:
         verb, _, path = pattern.partition(" ")
-        if verb == method and any(glob(path.lower()).fullmatch(reading) for reading in paths):
+        wanted = glob(path.lower().rstrip("/"))
+        if verb == method and any(wanted.fullmatch(reading) for reading in paths):
             break
     else:
         return

@@ -131,6 +131,7 @@ def sdk_modules(*names: str) -> set[str]:
         "langchain-openai": "langchain_openai",
         "perplexityai": "perplexity",
         "writer-sdk": "writerai",
+        "xai-sdk": "xai_sdk",
     }
     wanted = set()
     for name in names:

@@ -209,7 +209,7 @@ def test_a_worker_that_is_killed_is_replaced(proxy: Start, world: World) -> None
         [running.url], chat(running), 200, after=60, then=lambda: os.kill(victim, signal.SIGKILL)
     )
     statuses = collections.Counter(each.status for each in told)
-    assert statuses.keys() <= {200, 0} and statuses[200] >= 100
+    assert statuses.keys() <= {200, 0} and statuses[200] > 60, "the other one serves on"
     running.wait_for_output(f"worker {victim} was killed by SIGKILL: another takes its place")
     for _ in _ticks(20):
         if len(alive(children(running.process.pid))) == 2:

@@ -102,7 +102,8 @@ class Server:
 
     def next_order(self) -> Order | None:
         """Forks for every order that comes. Returns in a fork, its order; None in the server."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who started this
+        # Ctrl-C is for those who started this; who runs beside a shell (`&`) never hears it.
+        self._on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         poll = select.poll()
@@ -162,7 +163,7 @@ class Server:
         """In a fork: make the process what a start by the shell would have made it."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, self._on_interrupt)
         if order.session:
             os.setsid()
         for number, descriptor in enumerate(descriptors[:3]):

@@ -200,7 +200,12 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
                 key, digits = raw[:at] + raw[end:], raw[at:end]
             break
     found = _known_heads.get(key)
-    if found is None or len(found[0].headers) > head_fields or (digits and not digits.isdigit()):
+    if (
+        found is None
+        or len(found[0].headers) > head_fields
+        or (digits and not digits.isdigit())
+        or (found[1] >= 0 and not digits)  # an empty length: a known head's key looks so
+    ):
         return _remember(key, digits, _parse_request_head(raw, head_fields))
     head, place = found
     if place < 0:

@@ -56,6 +56,16 @@ def test_a_plain_head() -> None:
     )
 
 
+def test_a_length_that_is_none_is_refused_whatever_came_before() -> None:
+    """A head that comes again is known without its length's digits."""
+    head = b"POST /again HTTP/1.1\r\nHost: a\r\nContent-Length: %b\r\n\r\n"
+    assert [parse(head % digits).length for digits in (b"5", b"7")] == [5, 7]
+    for digits in (b"", b"0x5", b"-5", b"5 5", b"+5"):
+        with pytest.raises(BadRequest):
+            parse(head % digits)
+    assert parse(head % b"9").length == 9
+
+
 @pytest.mark.parametrize(
     ("line", "headers", "keep_alive"),
     [

@@ -50,8 +50,7 @@ class Changes:
         self._journal = journal
         self._check_tls = check_tls
         self._reloading = asyncio.Lock()
-        self._written_listen = _written_listen(settings.path)
-        self._written_door = _written_door(settings.path)
+        self._written = _written(settings.path)
         self._looks = 0
         self._known = self._seen = self._prints()
 
@@ -146,12 +145,8 @@ class Changes:
                 journal.note(f"warning: {warning}")
         changed = [name for name in _FIXED if getattr(new, name) != getattr(current, name)]
         fixed = [] if restarted else changed
-        if (written := _written_listen(new.path)) != self._written_listen:
-            self._written_listen = written
-            fixed.append("listen")
-        if (door := _written_door(new.path)) != self._written_door:
-            self._written_door = door
-            fixed.append("door")
+        before, self._written = self._written, _written(new.path)
+        fixed += [name for name, value in self._written.items() if value != before[name]]
         journal.note(f"{why}: {_difference(current, new)}")
         if fixed:
             journal.note(f"{', '.join(fixed)}: changed, and taken at the next start")
@@ -173,21 +168,18 @@ def _fingerprint(path: Path) -> _Print | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _written_listen(path: Path | None) -> object:
-    """`listen` as config.yaml has it: the settings hold the address that is served."""
+def _written(path: Path | None) -> dict[str, object]:
+    """What is taken at a start alone, as config.yaml has it: the settings hold what is served."""
     try:
-        return yamlfile.read(path, str(path)).data.get("listen") if path else None
+        data = yamlfile.read(path, str(path)).data if path else {}
     except ConfigError:
-        return None  # told of by the load
-
-
-def _written_door(path: Path | None) -> object:
-    """What of `door` is taken at a start alone."""
-    try:
-        door = yamlfile.read(path, str(path)).data.get("door") if path else None
-    except ConfigError:
-        return None
-    return (door.get("open"), door.get("listen")) if isinstance(door, dict) else None
+        data = {}  # told of by the load
+    door = data.get("door")
+    if isinstance(door, dict):
+        door = (door.get("open"), door.get("listen"))
+    else:
+        door = None
+    return {"listen": data.get("listen"), "door": door}
 
 
 def _difference(old: Settings, new: Settings) -> str:

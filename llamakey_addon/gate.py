@@ -128,10 +128,7 @@ class Gate:
 
         Raises Denied. No name has been looked up by then, and nothing sent.
         """
-        if self.shut:
-            raise NotReady(f"The proxy is not in service: {self.shut}.")
-        if self.draining:
-            raise Draining
+        self._check_in_service()
         host, port = doorway.read(ask)
         row = authenticate.at_the_door(ask, self._store)
         way = self._hosts.find(host, port)
@@ -170,10 +167,7 @@ class Gate:
         """
         if ask.target == HEALTH_PATH:
             return self._health()
-        if self.shut:
-            raise NotReady(f"The proxy is not in service: {self.shut}.")
-        if self.draining:
-            raise Draining
+        self._check_in_service()
         settings = self.settings
         passage = ask.passage
         known = ask.known
@@ -468,6 +462,12 @@ class Gate:
         return client_address(address, headers, trusted) if trusted else address
 
     # ── inner ─────────────────────────────────────────────────────────────────────────────────
+
+    def _check_in_service(self) -> None:
+        if self.shut:
+            raise NotReady(f"The proxy is not in service: {self.shut}.")
+        if self.draining:
+            raise Draining
 
     def _remember(self, known: KnownHead, visit: Visit, *, shared: bool) -> None:
         """A head that was let in: what follows of it, for when it comes again."""

@@ -375,6 +375,22 @@ UNKNOWN: Final = Flavour(
 )
 """What looks like usage is taken for it, and never for exact."""
 
+RESULTS_FILE: Final = Flavour(
+    roots=(path("response.body.usage"),),
+    kinds=_RESULTS,
+    model=(path("response.body.model"),),
+    marks=(Mark("usage"),),
+    ends=(),
+    adds=True,
+    guess=None,
+    also=odd.result_line,
+    asks=odd.batch_file,
+    lines=True,
+    errors=False,
+    reports=True,
+)
+"""A batch's results: a line each."""
+
 FLAVOURS: Final[Mapping[str, Flavour]] = {
     "anthropic": ANTHROPIC,
     "anthropic-batch": replace(
@@ -394,20 +410,7 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
     "anthropic-complete": Flavour(roots=(), text=texts("completion")),
     "assemblyai": replace(TRANSCRIPTION, also=odd.transcript, guess=None, reports=True),
     "auto": UNKNOWN,
-    "batch-file": Flavour(
-        roots=(path("response.body.usage"),),
-        kinds=_RESULTS,
-        model=(path("response.body.model"),),
-        marks=(Mark("usage"),),
-        ends=(),
-        adds=True,
-        guess=None,
-        also=odd.result_line,
-        asks=odd.batch_file,
-        lines=True,
-        errors=False,
-        reports=True,
-    ),
+    "batch-file": RESULTS_FILE,
     "bedrock-converse": CONVERSE,
     "bedrock-invoke": INVOKE,
     "characters": SPEECH,
@@ -434,19 +437,12 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
         also=odd.gemini_batch,
         reports=True,
     ),
-    "gemini-batch-file": Flavour(
+    "gemini-batch-file": replace(
+        RESULTS_FILE,
         roots=(path("response.usageMetadata"),),
         kinds=_GEMINI,
         model=(path("response.modelVersion"),),
         marks=(Mark("usageMetadata"),),
-        ends=(),
-        adds=True,
-        guess=None,
-        also=odd.result_line,
-        asks=odd.batch_file,
-        lines=True,
-        errors=False,
-        reports=True,
     ),
     "gemini-interactions": Flavour(
         roots=(path("usage"), path("interaction.usage")),

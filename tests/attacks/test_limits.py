@@ -26,6 +26,7 @@ from tests.fakes import World
 from tests.fakes.families import openai
 from tests.fakes.steps import Gate
 from tests.harness import Proxy, _ticks
+from tests.rows import query, query_home, wait_for_settled
 
 PRICES = [{"provider": "openai", "model": "*", "input_mtok": 1, "output_mtok": 2}]
 CHAT = b'{"model": "gpt-5-mini", "max_tokens": 20, "messages": [{"role": "user", "content": "hi"}]}'
@@ -43,19 +44,6 @@ def chat(proxy: Proxy, body: bytes = CHAT, *headers: str, key: str = "") -> byte
 
 def statuses(told: list[Told]) -> dict[int, int]:
     return dict(collections.Counter(each.status for each in told))
-
-
-def query(proxy: Proxy, sql: str) -> list[Any]:
-    with closing(sqlite3.connect(proxy.home / "llamakey.db")) as connection:
-        return connection.execute(sql).fetchall()
-
-
-def wait_for_settled(proxy: Proxy) -> None:
-    """Rows are closed a moment after their answers."""
-    for _ in _ticks(10):
-        if query(proxy, "SELECT count(*) FROM ledger WHERE open = 1") == [(0,)]:
-            return
-    raise TimeoutError(query(proxy, "SELECT id, process FROM ledger WHERE open = 1"))
 
 
 def assert_counters_are_sums(proxy: Proxy) -> None:
@@ -224,11 +212,6 @@ def test_a_kill_loses_no_request_and_leaves_nothing_reserved(
     found = query_home(home, "SELECT scope, sum(settled) FROM counter GROUP BY scope")
     counters = {json.loads(scope)[0]: settled for scope, settled in found}
     assert [(counters["requests"], counters["tokens"], counters["nusd"])] == sums
-
-
-def query_home(home: Path, sql: str) -> list[Any]:
-    with closing(sqlite3.connect(home / "llamakey.db")) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def test_a_process_that_is_killed_is_settled_by_those_that_live(proxy: Start, world: World) -> None:

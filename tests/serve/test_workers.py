@@ -11,10 +11,8 @@ import os
 import pickle
 import shutil
 import signal
-import sqlite3
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from tests.crowd import crowd, post
 from tests.fakes import World
 from tests.front import until
 from tests.harness import Proxy, _ticks
+from tests.rows import query, wait_for_settled
 from tests.starts import ROOT
 
 CHAT = {"model": "gpt-5-mini", "max_tokens": 20, "messages": [{"role": "user", "content": "hi"}]}
@@ -74,17 +73,8 @@ def ready(proxy: Proxy) -> Proxy:
     return proxy
 
 
-def query(proxy: Proxy, sql: str) -> list[Any]:
-    with closing(sqlite3.connect(proxy.home / "llamakey.db")) as connection:
-        return connection.execute(sql).fetchall()
-
-
-def wait_for_settled(proxy: Proxy) -> None:
-    for _ in _ticks(10):
-        if query(proxy, "SELECT count(*) FROM ledger WHERE open = 1") == [(0,)]:
-            break
-    else:
-        raise TimeoutError(query(proxy, "SELECT id, process FROM ledger WHERE open = 1"))
+def assert_settled(proxy: Proxy) -> None:
+    wait_for_settled(proxy)
     assert query(proxy, "SELECT coalesce(sum(reserved), 0) FROM counter") == [(0,)]
 
 
@@ -135,7 +125,7 @@ def test_they_share_what_counts_and_take_turns(shared_proxy: Start, world: World
     for _ in range(5):
         told = crowd([running.url], chat(running), 60)
         assert {each.status for each in told} == {200}
-        wait_for_settled(running)
+        assert_settled(running)
         if len(query(running, "SELECT DISTINCT process FROM ledger")) == 2:
             break
     else:
@@ -187,7 +177,7 @@ def test_many_streams_and_a_flood_of_bad_requests_at_once(
     for status, found in told.items():
         # of those whose head is cut off while it is sent, a reset may overtake the answer
         assert set(found) <= {status, 0} and found.count(status) > 30, (status, found)
-    wait_for_settled(running)
+    assert_settled(running)
 
 
 # ── ends ────────────────────────────────────────────────────────────────────────────────────────
@@ -216,7 +206,7 @@ def test_a_worker_that_is_killed_is_replaced(proxy: Start, world: World) -> None
             break
     assert victim not in children(running.process.pid) and holder in children(running.process.pid)
     assert b"[DONE]" in stream.end()
-    wait_for_settled(running)  # what the dead one had, too
+    assert_settled(running)  # what the dead one had, too
     ids = {id for (id,) in query(running, "SELECT id FROM ledger")}
     assert {each.id for each in told if each.status == 200} <= ids
     # SIGTERM now: what runs ends, nothing new is taken
@@ -229,7 +219,7 @@ def test_a_worker_that_is_killed_is_replaced(proxy: Start, world: World) -> None
     assert b"[DONE]" in stream.end()
     assert running.process.wait(60) == 0
     assert not alive(workers)
-    wait_for_settled(running)
+    assert_settled(running)
     assert running.output().count("stopped") == 1
 
 
@@ -249,7 +239,7 @@ def test_without_its_parent_a_worker_ends_what_it_has(proxy: Start, world: World
         if not alive(workers):
             break
     assert not alive(workers)
-    wait_for_settled(running)
+    assert_settled(running)
     assert query(running, "SELECT end FROM ledger") == [("complete",)]
 
 
@@ -356,7 +346,7 @@ def test_a_rolling_restart_loses_nothing(proxy: Start, world: World) -> None:
         if not first & alive(children(running.process.pid)):
             break
     assert not first & alive(children(running.process.pid))
-    wait_for_settled(running)
+    assert_settled(running)
     ids = [id for (id,) in query(running, "SELECT id FROM ledger")]
     assert len(ids) == len(set(ids)) and set(tally.ids) <= set(ids)
     assert query(running, "SELECT DISTINCT end FROM ledger") == [("complete",)]

@@ -289,6 +289,18 @@ class Upstream:
     folder: Path
 
 
+def _nginx_begin(folder: Path) -> str:
+    """The beginning of an nginx's configuration, up to its servers."""
+    return f"""\
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
+  client_body_buffer_size 128k; client_max_body_size 2g; client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
+  scgi_temp_path {folder}/s;"""
+
+
 def _upstream_conf(folder: Path, ports: Sequence[str]) -> str:
     listens = "\n".join(f"    listen {port};" for port in ports)
     tls = (
@@ -298,13 +310,7 @@ def _upstream_conf(folder: Path, ports: Sequence[str]) -> str:
         else ""
     )
     return f"""\
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
-  client_body_buffer_size 128k; client_max_body_size 2g; client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
-  scgi_temp_path {folder}/s;
+{_nginx_begin(folder)}
   server {{
 {listens}
 {tls}
@@ -363,13 +369,7 @@ def by_nginx(up: Upstream, folder: Path, *, tls: bool = False) -> Iterator[Way]:
     where = f"127.0.0.1:{up.tls_port if tls else up.port}"
     scheme = "https" if tls else "http"
     (folder / "nginx.conf").write_text(f"""\
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
-  client_body_buffer_size 128k; client_max_body_size 2g; client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
-  scgi_temp_path {folder}/s;
+{_nginx_begin(folder)}
   upstream up {{ server {where}; keepalive 512; keepalive_requests 1000000000; }}
   server {{
     listen 127.0.0.1:{port};

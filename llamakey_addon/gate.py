@@ -12,7 +12,6 @@ Python: no I/O but the store, and nothing of mitmproxy. A refusal is an exceptio
 from __future__ import annotations
 
 import functools
-import time
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +19,7 @@ from llamakey_addon import (
     account,
     addresses,
     admit,
+    again,
     authenticate,
     authorize,
     catalogue,
@@ -27,33 +27,30 @@ from llamakey_addon import (
     doorway,
     filters,
     handshake,
+    here,
     http1,
     isolation,
-    me,
+    proof,
     route,
-    signature,
     signin,
 )
 from llamakey_addon.book import Book, Journal
 from llamakey_addon.config import Limits, Settings
-from llamakey_addon.config.words import folded
 from llamakey_addon.credentials import Placed
 from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.cutting import Stream
+from llamakey_addon.door import Door
 from llamakey_addon.errors import (
     BodyTooLarge,
     Denied,
     Draining,
-    MethodRefused,
-    NoLedger,
     NotCarried,
     NotReady,
-    ProxyKeyWanted,
     UnknownRoute,
 )
 from llamakey_addon.filters import MakeFilter
 from llamakey_addon.forwarded import client_address
-from llamakey_addon.isolation import Whose
+from llamakey_addon.isolation import Sharing, Whose
 from llamakey_addon.journey import (
     Answer,
     Ask,
@@ -76,11 +73,9 @@ from llamakey_addon.journey import (
 )
 from llamakey_addon.meter import Asked
 from llamakey_addon.meter.include_usage import strip_for, with_usage
-from llamakey_addon.store import KeyRow, Store, StoreError
+from llamakey_addon.store import Store
 from llamakey_addon.tokens import Tokens
 
-HEALTH_PATH = "/_llamakey/health"
-ME_PATH = "/_llamakey/me"
 ERRAND_BYTES: Final = signin.BODY_BYTES
 """Of the body of a call that the proxy answers itself."""
 
@@ -96,8 +91,7 @@ class Gate:
         self.book = Book(store.ledger, journal, vault)
         self._envelopes = catalogue.load().envelopes
         self._tokens = Tokens(settings.data_folder)
-        self._shared = True
-        self._shared_as_of = -1
+        self._sharing = Sharing(store)
         self.leaving = False
         """Set while others take the place of this process: answers say that their connection ends
         with them."""
@@ -114,7 +108,7 @@ class Gate:
             self.vault.keep(p.recipe for p in settings.providers.values() if p.recipe is not None)
         self.book.reload(settings)
         self._admission = self.book.admission
-        self._hosts = doorway.Hosts(settings)
+        self._door = Door(settings, self._store, self.book)
         self._strip = settings.strip_headers | {admit.normal(settings.metering.tag_header.encode())}
         self._names: dict[str, addresses.Names] = {}
         self._seals: dict[int, tuple[Provider, Placed | None]] = {}
@@ -129,33 +123,11 @@ class Gate:
         Raises Denied. No name has been looked up by then, and nothing sent.
         """
         self._check_in_service()
-        host, port = doorway.read(ask)
-        row = authenticate.at_the_door(ask, self._store)
-        way = self._hosts.find(host, port)
-        if row is not None:
-            self._store.used(row.id, ask.time_s)
-        if isinstance(way, Passage):
-            return way if row is None else replace(way, key_id=row.id)
-        if row is None:
-            raise ProxyKeyWanted(
-                f"{host} is let through for holders of a local key alone. Put yours into the "
-                "proxy's URL: http://key:<your key>@HOST:PORT, as `lmk run` does."
-            )
-        self.book.note(f"{ask.id}: {row.user} goes through to {host}:{port}")
-        return Detour(way, row.id)
+        return self._door.connect(ask)
 
     def foreign_word(self, passage: Passage) -> str:
         """What a client is told that speaks HTTP/2 alone: the way that works."""
-        entry = self.settings.providers[passage.prefix].entry
-        said = [client.why for client in entry.clients if client.door == "none"]
-        return (
-            said[0]
-            if said
-            else (
-                f"gRPC and HTTP/2 are not carried here. Use an SDK of {entry.name}'s that speaks "
-                "HTTP/1.1 (where there is a choice of transports: REST)."
-            )
-        )
+        return self._door.foreign_word(passage)
 
     # ── the story ─────────────────────────────────────────────────────────────────────────────
 
@@ -165,20 +137,20 @@ class Gate:
         Raises:
             Denied: unknown prefix, ambiguous path, no valid key, provider not in service.
         """
-        if ask.target == HEALTH_PATH:
-            return self._health()
+        if ask.target == here.HEALTH_PATH:
+            return here.health(well=not (self.draining or self.shut))
         self._check_in_service()
         settings = self.settings
         passage = ask.passage
         known = ask.known
         if passage is not None:
             doorway.check(ask)
-        elif known is not None and (again := self._again(ask, known)) is not None:
-            return again
+        elif known is not None and (before := self._again(ask, known)) is not None:
+            return before
         if signin.is_metadata(ask):
             return signin.metadata(ask, settings.providers)
-        if ask.target.partition("?")[0] == ME_PATH:
-            return self._me(ask)
+        if ask.target.partition("?")[0] == here.ME_PATH:
+            return here.my_own(ask, settings, self._store, self._admission)
         way: Route | None = None if known is None else known.recall("route", settings)
         if way is None:
             way = route.find(
@@ -191,8 +163,8 @@ class Gate:
             )
             if known is not None:
                 known.keep("route", settings, way)
-        if passage is None and self._is_courtesy(ask, way):
-            return Answer(200, "OK", (), b"")
+        if passage is None and here.is_courtesy(ask, way, settings):
+            return here.COURTESY
         if (errand := signin.find(way, ask)) is not None:
             return errand
         if passage is not None and passage.sign_in:
@@ -204,7 +176,7 @@ class Gate:
         self._store.used(user.key_id, ask.time_s)
         endpoint = way.endpoint
         recipe = way.provider.recipe
-        claim = self._claim(ask, way.provider)
+        claim = proof.claim(ask, way.provider)
         body_bytes, body_setting = self._body_bound(user)
         visit = Visit(
             ask=ask,
@@ -219,7 +191,7 @@ class Gate:
         read = authorize.wants_body(
             visit, counted=self._counts(user), priced=self._prices_batch(visit)
         ) or self._admission.reads(visit)
-        shared = self._is_shared(ask.time_s)
+        shared = self._sharing.is_shared(ask.time_s)
         looked_at = not read and isolation.wants_body(visit, active=shared)
         visit = replace(
             visit,
@@ -249,7 +221,7 @@ class Gate:
             denied.visit = visit
             raise
         if known is not None and passage is None and claim is None and not way.ticket:
-            self._remember(known, visit, shared=shared)
+            again.remember(known, visit, settings, self._store, shared=shared)
         return visit
 
     def perform(self, errand: Errand, content: bytes) -> Answer:
@@ -258,10 +230,7 @@ class Gate:
 
     def prove(self, visit: Visit, content: bytes | None) -> None:
         """Verify the client's signature, where its body was waited for. Raises Unauthenticated."""
-        if visit.claim is not None:
-            signature.verify(visit.claim, content)
-            if signature.counts_once(visit.claim):
-                self._use(visit.claim)
+        proof.prove(visit, content, self._store)
 
     def depart(self, visit: Visit, body: Body, *, waited: bool = True) -> Grant:
         """May this request be sent, and what of it?
@@ -431,7 +400,7 @@ class Gate:
         self, ask: Ask, visit: Visit | None, answer: Answer, why: str, *, total_s: float
     ) -> None:
         """Book a request that the proxy answered itself. Looks at its health are not booked."""
-        if ask.target != HEALTH_PATH:
+        if ask.target != here.HEALTH_PATH:
             self.book.write(
                 account.unserved(
                     ask,
@@ -469,41 +438,9 @@ class Gate:
         if self.draining:
             raise Draining
 
-    def _remember(self, known: KnownHead, visit: Visit, *, shared: bool) -> None:
-        """A head that was let in: what follows of it, for when it comes again."""
-        if known.recall("key", self.settings) is None:
-            return  # it shows something derived from a key, which ends by itself
-        row = authenticate.row_of(visit.user, self._store)
-        if row is not None:
-            known.keep("visit", self.settings, (visit, row, shared))
-
     def _again(self, ask: Ask, known: KnownHead) -> Visit | None:
-        """The visit of a head that was let in before, after a look at what may have changed since:
-        the key, its time and place, who else has keys, the body's length. None where something has:
-        the long way says what."""
-        found: tuple[Visit, KeyRow, bool] | None = known.recall("visit", self.settings)
-        if found is None:
-            return None
-        before, row, shared = found
-        length = ask.body_length
-        if (
-            (length == 0) is not (before.ask.body_length == 0)
-            or (length is not None and length > before.body_bytes)
-            or shared is not self._is_shared(ask.time_s)
-            or not authenticate.is_still(row, ask, self._store)
-        ):
-            return None
-        self._store.used(row.id, ask.time_s)
-        return Visit(
-            ask=ask,
-            route=before.route,
-            user=before.user,
-            body_wanted=before.body_wanted,
-            body_peeked=before.body_peeked,
-            body_signed=before.body_signed,
-            body_bytes=before.body_bytes,
-            body_setting=before.body_setting,
-        )
+        shared = self._sharing.is_shared(ask.time_s)
+        return again.find(ask, known, self.settings, self._store, shared=shared)
 
     def _seal(self, provider: Provider) -> Placed | None:
         """The provider's key as it is put on requests."""
@@ -536,27 +473,10 @@ class Gate:
         return Whose(
             self._store.owners,
             visit,
-            active=self._is_shared(visit.ask.time_s),
+            active=self._sharing.is_shared(visit.ask.time_s),
             unowned_allowed=self.settings.unowned_allowed,
             shown_to=lambda user: self.settings.policy(user).shown_to,
         )
-
-    def _is_shared(self, now_s: float) -> bool:
-        """Whether more than one user has keys that are valid."""
-        try:
-            validity = self._store.validity(now_s)
-            if validity != self._shared_as_of:
-                rows = self._store.keys()
-                users = {folded(row.user) for row in rows if row.ended(now_s) is None}
-                self._shared = len(users) > 1
-                self._shared_as_of = validity
-        except StoreError as error:
-            raise NotReady(
-                "The proxy can't look up keys at the moment. Try again soon; if it stays so, tell "
-                "its owner.",
-                detail=str(error),
-            ) from error
-        return self._shared
 
     def _counts(self, user: User) -> bool:
         """Whether limits or budgets hold for somebody, so that the model matters."""
@@ -588,60 +508,6 @@ class Gate:
             if policy is not None and policy.body_bytes is not None:
                 bounds.append((policy.body_bytes, policy.body_setting))
         return min(bounds)
-
-    def _me(self, ask: Ask) -> Answer:
-        """What the key that asks may do, and what is left of it."""
-        if ask.method not in ("GET", "HEAD"):
-            raise MethodRefused("Ask with GET.")
-        user = authenticate.anyone(ask, self._store, self.settings)
-        mark = me.mark_of(ask.target)
-        now_s = time.time()
-        seen = None
-        try:
-            caps = self._admission.standings(user, self._admission.tag(ask.headers), now_s)
-            if mark:
-                seen = me.marked(self._store.ledger, user.key_id, mark, now_s)
-        except StoreError as error:
-            raise NoLedger(str(error)) from error
-        tag_header = self.settings.metering.tag_header
-        return me.answer(user, caps, self.settings.money, now_s, tag_header=tag_header, seen=seen)
-
-    def _health(self) -> Answer:
-        state = b"draining" if self.draining or self.shut else b"ok"
-        status, reason = (200, "OK") if state == b"ok" else (503, "Service Unavailable")
-        headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
-        return Answer(status, reason, headers, b'{"status": "' + state + b'"}\n')
-
-    def _claim(self, ask: Ask, provider: Provider) -> signature.Claim | None:
-        """The client's signature, where it signs; what the head alone can prove is proved."""
-        slots = provider.entry.credential.accept
-        proved = ask.as_key or (ask.passage is not None and ask.passage.key_id)
-        if proved or not any(slot.proof == "sigv4" for slot in slots):
-            return None
-        if not signature.is_signed(ask):
-            return None
-        claim = signature.claim(ask, time.time())
-        if claim.body_sha256:
-            signature.verify(claim, None)
-        return claim
-
-    def _use(self, claim: signature.Claim) -> None:
-        """Raises Unauthenticated where it was used before, in this process or in another."""
-        until_s = time.time() + 2 * signature.WINDOW_S
-        try:
-            first = self._store.ledger.first(f"sigv4 {claim.signature}", until_s)
-        except StoreError as error:
-            raise NoLedger(str(error)) from error
-        if not first:
-            raise signature.used_before()
-
-    def _is_courtesy(self, ask: Ask, way: Route) -> bool:
-        """A keyless look at a bare prefix, as some clients send before their first request."""
-        if way.path != "/" or ask.method not in ("GET", "HEAD") or ask.as_key:
-            return False
-        return way.query == "" and not any(
-            name.lower() in self.settings.strip_headers for name, _ in ask.headers
-        )
 
     def _provider_of(self, ask: Ask, visit: Visit | None) -> Provider | None:
         if visit is not None:

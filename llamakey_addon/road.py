@@ -55,7 +55,8 @@ from llamakey_addon.errors import (
 )
 from llamakey_addon.exchange import Exchange, new_id
 from llamakey_addon.filters import chain_for
-from llamakey_addon.gate import ERRAND_BYTES, HEALTH_PATH, Gate, too_large
+from llamakey_addon.gate import ERRAND_BYTES, Gate, too_large
+from llamakey_addon.here import HEALTH_PATH
 from llamakey_addon.journey import (
     NO_COUNTS,
     Answer,

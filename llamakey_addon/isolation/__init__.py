@@ -19,11 +19,12 @@ from llamakey_addon.errors import BadRequest, Forbidden
 from llamakey_addon.filters import Filter, MakeFilter
 from llamakey_addon.isolation import answers
 from llamakey_addon.isolation.kinds import Kind, Kinds, Mention, kinds_of
+from llamakey_addon.isolation.sharing import Sharing
 from llamakey_addon.isolation.whose import Whose
 from llamakey_addon.journey import Body, Headers, Visit
 from llamakey_addon.readings import readings
 
-__all__ = ["Whose", "answer_filters", "judge", "judge_message", "may_peek", "wants_body"]
+__all__ = ["Sharing", "Whose", "answer_filters", "judge", "judge_message", "may_peek", "wants_body"]
 
 _WRITING = ("POST", "PUT", "PATCH", "DELETE", "QUERY")
 _OTHER_ENCODINGS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")

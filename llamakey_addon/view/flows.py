@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llamakey_addon.gate import HEALTH_PATH
+from llamakey_addon.here import HEALTH_PATH
 from llamakey_addon.view.lookers import anybody
 
 if TYPE_CHECKING:

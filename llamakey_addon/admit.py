@@ -28,13 +28,13 @@ from llamakey_addon.config import Settings
 from llamakey_addon.errors import Denied, Forbidden, NoLedger, Rate, Spent, TooMany, Unpriced
 from llamakey_addon.estimate import Estimates
 from llamakey_addon.journey import (
-    Ask,
     Call,
     Cap,
     Counts,
     Grant,
     Headers,
     Policy,
+    Unit,
     User,
     Visit,
     values_of,
@@ -44,7 +44,7 @@ from llamakey_addon.meter.flavours import SOCKETS
 from llamakey_addon.prices import Price, Prices
 from llamakey_addon.store import StoreError
 from llamakey_addon.store.ledger import CapReached, Claim, Hold, Ledger, Opening, Standing
-from llamakey_addon.store.windows import FOREVER_S, Windows
+from llamakey_addon.store.windows import FOREVER_S, Span, Windows
 
 #: Session ids of coding agents: Claude Code's, and Codex's. The owner's header goes before them.
 _SESSION_HEADERS: Final = (b"x-claude-code-session-id", b"session-id")
@@ -52,6 +52,8 @@ _TAG_MAX: Final = 128
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 """Such requests begin nothing that costs; what an answer to one says was used is booked, though."""
 _KEPT: Final = 4096
+_KINDS: Final = 8
+"""Of requests with one head, by their model; an agent asks for two or three."""
 #: Of providers whose answers say what they cost, where nobody has asked yet: a tenth of a cent.
 _UNKNOWN_NUSD: Final = 1_000_000
 
@@ -87,6 +89,67 @@ class _Caps(NamedTuple):
     scope: Policy | None
 
 
+class _Part(NamedTuple):
+    """A cap that counts requests of a kind, until its window ends."""
+
+    bound: Bound
+    scope: str
+    span: Span
+    unit: Unit
+    claim: Claim | None
+    """Where each request takes the same of it."""
+
+
+class _Kind:
+    """Requests that are alike to the caps, from one user on one way: which caps count them, under
+    what names, and over which time, until that is over."""
+
+    __slots__ = (
+        *("_parts", "_since_s", "_until_s", "_windows"),
+        *("bounds", "counted", "expected", "facts", "route", "user"),
+    )
+
+    def __init__(self, call: Call, facts: Facts, bounds: Iterable[Bound], windows: Windows) -> None:
+        self.user = call.visit.user
+        self.route = call.visit.route
+        self.facts = facts
+        self.bounds = tuple([bound for bound in bounds if bound.fits(facts)])
+        self.counted = any(bound.cap.unit in ("tokens", "nusd") for bound in self.bounds)
+        """Whether tokens or money are among them."""
+        self.expected = _LITTLE if _names_its_model_later(call) else _by_the_way(call.visit)
+        """What each of them will use; None where that is to be estimated."""
+        self._windows = windows
+        self._since_s = self._until_s = 0
+        self._parts: tuple[_Part, ...] = ()
+
+    def claims(self, expected: Expected, now_s: float) -> list[Claim]:
+        """What one of them takes that is expected to use so much."""
+        if not self._since_s <= now_s < self._until_s:
+            self._look_up(now_s)
+        amounts = {
+            "tokens": expected.input_tokens + expected.output_tokens,
+            "nusd": expected.cost_nusd,
+        }
+        return [
+            claim or Claim(bound, scope, span, amounts[unit])
+            for bound, scope, span, unit, claim in self._parts
+        ]
+
+    def _look_up(self, now_s: float) -> None:
+        """Which windows it is now, and until when."""
+        self._since_s, self._until_s = 0, FOREVER_S
+        parts = []
+        for bound in self.bounds:
+            unit = bound.cap.unit
+            scope, span = bound.scope(self.facts), self._windows.span(unit, bound.cap.window, now_s)
+            same = unit in ("requests", "concurrent")
+            claim = Claim(bound, scope, span, 1) if same else None
+            parts.append(_Part(bound, scope, span, unit, claim))
+            self._since_s = max(self._since_s, span.start_s)
+            self._until_s = min(self._until_s, span.end_s)
+        self._parts = tuple(parts)
+
+
 class Admission:
     """Admits by one snapshot of the settings."""
 
@@ -99,6 +162,7 @@ class Admission:
         self._estimates = estimates
         self._windows = Windows(settings.money.time_zone)
         self._bounds: dict[tuple[int, int], _Caps] = {}
+        self._latest: tuple[User | None, _Caps] = (None, _Caps((), False, False, Policy(), None))
         self._tag_headers = (
             normal(settings.metering.tag_header.encode("ascii")),
             *_SESSION_HEADERS,
@@ -116,19 +180,17 @@ class Admission:
             NoLedger: the ledger cannot be written.
         """
         visit = call.visit
-        facts = self.facts(call)
-        bounds = [bound for bound in self._bounds_of(visit.user) if bound.fits(facts)]
-        counted = any(bound.cap.unit in ("tokens", "nusd") for bound in bounds)
-        if _names_its_model_later(call):
-            expected = _LITTLE
+        kind = self._kind(call)
+        if call.within:
+            expected = self._of_batch(call, now_s)
         else:
-            expected = self._expected(call, asked, now_s, counted=counted)
-        if counted:
-            self._check_countable(call, bounds, expected)
+            expected = kind.expected or self._guess(call, asked, now_s, counted=kind.counted)
+        if kind.counted:
+            self._check_countable(call, kind.bounds, expected)
         opening = Opening(
             id=visit.ask.id,
             time_s=now_s,
-            facts=facts,
+            facts=kind.facts,
             input_tokens=expected.input_tokens,
             output_tokens=expected.output_tokens,
             cost_nusd=expected.cost_nusd,
@@ -137,7 +199,7 @@ class Admission:
             if not self._named:
                 self._ledger.renew(self._names(), self._settings.money.zone)
                 self._named = True
-            return self._ledger.admit(opening, self._claims(bounds, facts, expected, now_s))
+            return self._ledger.admit(opening, kind.claims(expected, now_s))
         except CapReached as reached:
             raise self._denial(reached, visit.user.name) from None
         except StoreError as error:
@@ -233,9 +295,12 @@ class Admission:
 
     def watches(self, hold: Hold) -> bool:
         """Whether an answer is ended where it uses up a hard budget."""
-        return self._settings.metering.cut_streams and any(
-            claim.cap.unit == "nusd" and claim.cap.hard for claim in hold.claims
-        )
+        if self._settings.metering.cut_streams:
+            for claim in hold.claims:
+                cap = claim.bound.cap
+                if cap.unit == "nusd" and cap.hard:
+                    return True
+        return False
 
     def may_cut(self, visit: Visit) -> bool:
         """Whether an answer may have to be ended with a word, so that it must not come packed."""
@@ -308,16 +373,6 @@ class Admission:
                     found.setdefault(slot, text)
         return next((found[name] for name in self._tag_headers if name in found), "")
 
-    def _tag_of(self, ask: Ask) -> str:
-        known = ask.known
-        if known is None:
-            return self.tag(ask.headers)
-        tag: str | None = known.recall("tag", self)
-        if tag is None:
-            tag = self.tag(ask.headers)
-            known.keep("tag", self, tag)
-        return tag
-
     def facts(self, call: Call) -> Facts:
         """What caps look at of a request."""
         visit = call.visit
@@ -331,8 +386,28 @@ class Admission:
             method=ask.method,
             path=route.path,
             model=call.model,
-            tag=self._tag_of(ask),
+            tag=self.tag(ask.headers),
         )
+
+    def _kind(self, call: Call) -> _Kind:
+        """What a request is alike to. Of one whose head is known it is kept with that."""
+        visit = call.visit
+        known = visit.ask.known
+        kinds: dict[str, _Kind] | None = None
+        if known is not None:
+            kinds = known.recall("kinds", self)
+            if kinds is None:
+                kinds = {}
+                known.keep("kinds", self, kinds)
+            kind = kinds.get(call.model)
+            if kind is not None and kind.user is visit.user and kind.route is visit.route:
+                return kind
+        kind = _Kind(call, self.facts(call), self._bounds_of(visit.user), self._windows)
+        if kinds is not None:
+            if len(kinds) >= _KINDS:
+                kinds.clear()
+            kinds[call.model] = kind
+        return kind
 
     # --- what applies, and how much ---------------------------------------------------------------
 
@@ -341,6 +416,13 @@ class Admission:
         return self._caps_of(user).bounds
 
     def _caps_of(self, user: User) -> _Caps:
+        latest, caps = self._latest
+        if latest is not user:
+            caps = self._caps_by_policy(user)
+            self._latest = (user, caps)
+        return caps
+
+    def _caps_by_policy(self, user: User) -> _Caps:
         name = (id(user.policy), id(user.scope))
         known = self._bounds.get(name)
         if known is None:
@@ -360,14 +442,12 @@ class Admission:
         return known
 
     def _expected(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
-        visit = call.visit
-        entry = visit.route.provider.entry
         if call.within:
             return self._of_batch(call, now_s)
-        if _begins_something(visit):
-            return _LATER
-        if _uses_nothing(visit):
-            return _NOTHING
+        return _by_the_way(call.visit) or self._guess(call, asked, now_s, counted=counted)
+
+    def _guess(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
+        entry = call.visit.route.provider.entry
         counts = self._estimates.counts(call, asked, closely=counted)
         price = self._price(entry, call.model, now_s)
         if "requests" in counts and price is not None and price.cost_nusd(counts) is None:
@@ -381,7 +461,7 @@ class Admission:
                 self._estimates.cost_nusd(call) or (_UNKNOWN_NUSD if price is None else 1)
             )
         return Expected(
-            input_tokens=max(1, counts.get("input_tokens", 0)),
+            input_tokens=counts.get("input_tokens", 0) or 1,
             output_tokens=counts.get("output_tokens", 0),
             cost_nusd=cost,
             free=free,
@@ -565,10 +645,13 @@ def _uses_nothing(visit: Visit) -> bool:
     return visit.ask.method in _READING
 
 
-def _begins_something(visit: Visit) -> bool:
-    """Whether what a request costs is told later, by another answer: a batch."""
+def _by_the_way(visit: Visit) -> Expected | None:
+    """What a request will use, where that follows from its method and endpoint: one that begins
+    something whose cost is told later by another answer, a batch; one that uses nothing."""
     endpoint = visit.route.endpoint
-    return endpoint is not None and endpoint.later and visit.ask.method not in _READING
+    if endpoint is not None and endpoint.later and visit.ask.method not in _READING:
+        return _LATER
+    return _NOTHING if _uses_nothing(visit) else None
 
 
 def _names_its_model_later(call: Call) -> bool:

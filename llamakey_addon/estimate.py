@@ -16,11 +16,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from llamakey_addon import documents
-from llamakey_addon.catalogue.models import Endpoint
 from llamakey_addon.errors import BadRequest
 from llamakey_addon.journey import Call, Counts, Metered, Within
 from llamakey_addon.meter import Asked, meter_for
-from llamakey_addon.meter.flavour import guess_tokens
+from llamakey_addon.meter.flavour import Flavour, guess_tokens
 from llamakey_addon.meter.flavours import FLAVOURS
 from llamakey_addon.store import StoreError
 from llamakey_addon.store.ledger import Ledger
@@ -42,14 +41,19 @@ _BOUNDS: Final = (
     ("inferenceConfig", "maxTokens"),
     ("generation", "model_parameters", "max_tokens"),
 )
-_BOUNDS_BY_NAME: Final = {
-    first: tuple(way for way in _BOUNDS if way[0] == first) for first, *_ in _BOUNDS
-}
 #: How many answers are asked for at once.
 _CHOICES: Final = (("n",), ("num_generations",), ("generationConfig", "candidateCount"))
+_ASKED_BY_NAME: Final = {
+    name: (
+        tuple(way for way in _BOUNDS if way[0] == name),
+        tuple(way for way in _CHOICES if way[0] == name),
+    )
+    for name, *_ in _BOUNDS + _CHOICES
+}
 _USUAL_OUTPUT_TOKENS: Final = 500
 _BYTES_PER_TOKEN: Final = 4
-_NEWEST_WEIGHT: Final = 0.1
+_MOST: Final = 10.0
+"""The newest of so many weighs a tenth, and so does each that comes later."""
 _KEPT: Final = 20_000
 _EVERYBODY: Final = ""
 
@@ -76,20 +80,22 @@ class Habit:
     cost_off: float
 
     def learn(self, output: float, ratio: float | None, cost: float) -> None:
-        self.n = min(self.n + 1, 1 / _NEWEST_WEIGHT)
-        self.output, self.output_off = self._moved(self.output, self.output_off, output)
-        self.cost, self.cost_off = self._moved(self.cost, self.cost_off, cost)
+        n = self.n = self.n + 1 if self.n < _MOST else _MOST
+        self.output, self.output_off = _moved(self.output, self.output_off, output, n)
+        self.cost, self.cost_off = _moved(self.cost, self.cost_off, cost, n)
         if ratio is not None:
-            self.ratio, self.ratio_off = self._moved(self.ratio, self.ratio_off, ratio)
-
-    def _moved(self, mean: float, off: float, value: float) -> tuple[float, float]:
-        if self.n == 1 or not (mean or off):
-            return value, off
-        weight = 1 / self.n
-        return mean + weight * (value - mean), off + weight * (abs(value - mean) - off)
+            self.ratio, self.ratio_off = _moved(self.ratio, self.ratio_off, ratio, n)
 
     def figures(self) -> dict[str, float]:
         return {name: round(getattr(self, name), 6) for name in self.__slots__}
+
+
+def _moved(mean: float, off: float, value: float, n: float) -> tuple[float, float]:
+    """Mean and mean distance after the `n`th value."""
+    if n == 1 or not (mean or off):
+        return value, off
+    by = value - mean
+    return mean + by / n, off + ((by if by > 0 else -by) - off) / n
 
 
 class Estimates:
@@ -107,22 +113,23 @@ class Estimates:
                 bounds the answer. Else there are tokens in and out alone.
         """
         endpoint = call.visit.route.endpoint
-        if closely and _says_more(endpoint):
+        says_more, output = _OTHERS if endpoint is None else _USUAL.get(endpoint.usage, _OTHERS)
+        if closely and says_more:
             counts = dict(meter_for(endpoint, 200, (), asked).end(complete=False).counts)
         else:
             counts = {"input_tokens": asked.input_tokens()}
         habit = self._known(call.visit.user.key_id, _kind(call))
-        if "input_tokens" in counts and habit.n and habit.ratio:
+        if habit.n and habit.ratio and "input_tokens" in counts:
             ratio = habit.ratio + habit.ratio_off
             counts["input_tokens"] = math.ceil(counts["input_tokens"] * ratio)
-        output = _usual_output(endpoint)
         if habit.n:
             output = math.ceil(habit.output + habit.output_off)
-        elif output and closely:
-            output *= _choices(asked)
-        bound = _bound(asked) if output and closely else None
-        if bound is not None:
-            output = min(output, bound * _choices(asked))
+        if output and closely:
+            bound, choices = _asked_for(asked)
+            if not habit.n:
+                output *= choices
+            if bound is not None and output > bound * choices:
+                output = bound * choices
         if output:
             counts["output_tokens"] = output
         return counts
@@ -130,11 +137,12 @@ class Estimates:
     def within(self, call: Call, part: Within) -> dict[str, int]:
         """What requests within a request will probably use, all of them together."""
         endpoint = part.endpoint
-        name = "" if endpoint is None else endpoint.name
+        name, usage = ("", "") if endpoint is None else (endpoint.name, endpoint.usage)
         kind = (call.visit.route.provider.id, name, part.model)
+        _, usual = _USUAL.get(usage, _OTHERS)
         habit = self._known(call.visit.user.key_id, kind)
         ratio = habit.ratio + habit.ratio_off if habit.n and habit.ratio else 1
-        output = habit.output + habit.output_off if habit.n else _usual_output(endpoint)
+        output = habit.output + habit.output_off if habit.n else usual
         return {
             "input_tokens": math.ceil(part.body_bytes / _BYTES_PER_TOKEN * ratio),
             "output_tokens": math.ceil(output * part.requests),
@@ -152,10 +160,12 @@ class Estimates:
         counts: Counts = metered.counts
         guess = asked.input_tokens()
         ratio = counts.get("input_tokens", 0) / guess if guess else None
+        output = counts.get("output_tokens", 0)
+        kind = _kind(call)
         for key_id in (call.visit.user.key_id, _EVERYBODY):
-            habit = self._habit(key_id, _kind(call))
-            habit.learn(counts.get("output_tokens", 0), ratio, cost_nusd)
-            self._ledger.remember(key_id, *_kind(call), habit.figures)
+            habit = self._habit(key_id, kind)
+            habit.learn(output, ratio, cost_nusd)
+            self._ledger.remember(key_id, *kind, habit.figures)
 
     def _known(self, key_id: str, kind: tuple[str, str, str]) -> Habit:
         """The key's own habit, or everybody's; one of nothing where nobody has any."""
@@ -184,35 +194,38 @@ def _kind(call: Call) -> tuple[str, str, str]:
     return route.provider.id, endpoint, call.model
 
 
-def _usual_output(endpoint: Endpoint | None) -> int:
-    """For a kind of answer that nobody has seen yet."""
-    flavour = None if endpoint is None else FLAVOURS.get(endpoint.usage)
-    return _USUAL_OUTPUT_TOKENS if flavour is None or flavour.text is not None else 0
+def _usual(flavour: Flavour) -> tuple[bool, int]:
+    """Whether a request says more of its use than how long it is; and how many tokens come out, of
+    a kind of answer that nobody has seen yet."""
+    says_more = flavour.asks is not None or flavour.guess is not guess_tokens
+    return says_more, 0 if flavour.text is None else _USUAL_OUTPUT_TOKENS
 
 
-def _says_more(endpoint: Endpoint | None) -> bool:
-    """Whether a request says more of its use than how long it is."""
-    flavour = None if endpoint is None else FLAVOURS.get(endpoint.usage)
-    return flavour is None or flavour.asks is not None or flavour.guess is not guess_tokens
+_USUAL: Final = {name: _usual(flavour) for name, flavour in FLAVOURS.items()}
+_OTHERS: Final = (True, _USUAL_OUTPUT_TOKENS)
+"""Of what no flavour is known."""
 
 
-def _bound(asked: Asked) -> int | None:
-    """The least of what bounds an answer's length."""
+def _asked_for(asked: Asked) -> tuple[int | None, int]:
+    """The least of what bounds an answer's length, and how many answers are asked for."""
     document = _parameters(asked)
-    least = None
-    for first in _BOUNDS_BY_NAME.keys() & document.keys():
-        for way in _BOUNDS_BY_NAME[first]:
+    least, choices = None, 1
+    for name in _ASKED_BY_NAME.keys() & document.keys():
+        bounds, counts = _ASKED_BY_NAME[name]
+        for way in bounds:
             value = _number(document, way)
             if value is not None and (least is None or value < least):
                 least = value
-    return least
+        for way in counts:
+            choices = max(choices, _number(document, way) or 1)
+    return least, choices
 
 
 def _parameters(asked: Asked) -> Mapping[str, object]:
     """The body's outermost members, by what was read of it when it was judged."""
-    if asked.plain:
+    if plain := asked.plain:
         try:
-            document = documents.read(asked.plain)
+            document = documents.read(plain)
         except BadRequest:
             return asked.document
         if isinstance(document, documents.Object):
@@ -220,17 +233,9 @@ def _parameters(asked: Asked) -> Mapping[str, object]:
     return asked.document
 
 
-def _choices(asked: Asked) -> int:
-    document = _parameters(asked)
-    return max(
-        (_number(document, way) or 1 for way in _CHOICES if way[0] in document),
-        default=1,
-    )
-
-
 def _number(document: Mapping[str, object], way: tuple[str, ...]) -> int | None:
-    value: object = document
-    for name in way:
+    value: object = document.get(way[0])
+    for name in way[1:]:
         if isinstance(value, documents.Object):
             value = dict(value)
         value = value.get(name) if isinstance(value, dict) else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,50 @@ def test_models_of_one_head(tmp_path: Path) -> None:
         assert [chat(bench), chat(bench)] == [200, 200]
         assert chat(bench, CHAT.replace(b"gpt-4o-mini", b"gpt-5-mini!")) == 403
         assert chat(bench) == 200
+
+
+def test_limits_of_one_head(tmp_path: Path) -> None:
+    """Which caps count a request hangs on its model, too."""
+    mini = {"requests": 2, "per": "day", "models": ["gpt-4o-mini"]}
+    other = CHAT.replace(b"gpt-4o-mini", b"gpt-4o")
+    with make_bench(tmp_path, users={"alice": {"limits": [mini]}}) as bench:
+        assert [chat(bench), chat(bench), chat(bench)] == [200, 200, 429]
+        assert [chat(bench, other), chat(bench, other), chat(bench, other)] == [200] * 3
+        assert chat(bench) == 429
+
+
+def test_limits_that_are_reloaded(tmp_path: Path) -> None:
+    with make_bench(tmp_path) as bench:
+        assert [chat(bench), chat(bench)] == [200, 200]
+        limit = {"requests": 3, "per": "day"}
+        (tmp_path / "other").mkdir()
+        with make_bench(tmp_path / "other", users={"alice": {"limits": [limit]}}) as second:
+            bench.gate.reload(second.gate.settings)
+        assert [chat(bench), chat(bench)] == [200, 429]
+
+
+def test_a_window_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1_793_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    limits = [{"requests": 2, "per": "minute"}, {"requests": 100, "per": "day"}]
+    with make_bench(tmp_path, users={"alice": {"limits": limits}}) as bench:
+        assert [chat(bench), chat(bench), chat(bench)] == [200, 200, 429]
+        now_s += 120
+        assert [chat(bench), chat(bench), chat(bench)] == [200, 200, 429]
+        now_s -= 120  # as clocks do that are set
+        assert chat(bench) == 429
+
+
+def test_runs_of_letters_are_found_as_if_each_place_was_tried() -> None:
+    plainly = re.compile(rb"[A-Za-z0-9+/_-]{1024,}={0,2}")
+    dice = random.Random(3)
+    for _ in range(200):
+        runs = [
+            b"x" * dice.choice((1, 3, 1022, 1023, 1024, 2048)) + dice.choice((b"", b"=", b"=="))
+            for _ in range(4)
+        ]
+        text = b"".join(run + dice.choice((b"", b" ", b'"', b"===")) for run in runs)
+        assert _PACKED.subn(b"", text) == plainly.subn(b"", text)
 
 
 @pytest.mark.parametrize("before", [0, 1, 511, 512, 700])

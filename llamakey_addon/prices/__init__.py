@@ -41,6 +41,10 @@ _IN_BATCH: Final = ("processing", "batch")
 _CACHED: Final = 4096
 """Models whose prices are kept; their names are the clients' choice."""
 
+type _Sources = tuple[Price | None, tuple[tuple[str, Model], ...]]
+"""Where the price of an answer may be from: a rule of the owner's, else these of the table, by the
+first that has one."""
+
 
 @quick
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Prices:
     def __init__(self, rules: Sequence[PriceRule] = ()) -> None:
         self._rules = [(rule, _glob(rule.model), of_rule(rule)) for rule in rules]
         self._models: OrderedDict[tuple[str, str, Terms], Model | None] = OrderedDict()
+        self._sources: dict[tuple[str, str, str, str, Terms], _Sources] = {}
 
     def warm(self) -> None:
         """Load the table in a thread, once a process. Returns at once."""
@@ -85,15 +90,17 @@ class Prices:
         counts, answered = metered.counts, metered.model
         if not counts:
             return Bill(0, "none")
-        price = self._ruled(entry, asked) or (self._ruled(entry, answered) if answered else None)
+        sources = (entry.id, entry.prices, asked, answered, metered.terms)
+        price, listed = self._sources.get(sources) or self._find(entry, *sources)
         if price is None and entry.states_cost and "billed_nusd" in counts:
             quality: Quality = "exact" if metered.exact else "estimated"
             return Bill(counts["billed_nusd"], quality, entry.name)
         cost = None if price is None else price.cost_nusd(counts)
-        for name in () if price is not None else (answered, asked):
-            found = self._listed(entry, name, at_s, metered.terms) if name or not asked else None
-            if found is not None and (cost := found.cost_nusd(counts)) is not None:
-                price = found
+        name = ""
+        for each, model in listed:
+            found = model.at(at_s)
+            if (cost := found.cost_nusd(counts)) is not None:
+                name, price = each, found
                 break
         if price is None or cost is None:
             return Bill(0, "unpriced")
@@ -114,7 +121,26 @@ class Prices:
                 return price
         return FREE if entry.prices == "free" else None
 
+    def _find(
+        self, entry: Entry, provider: str, listed: str, asked: str, answered: str, terms: Terms
+    ) -> _Sources:
+        """Where the price of an answer may be from; it is kept for the next of its kind."""
+        price = self._ruled(entry, asked) or (self._ruled(entry, answered) if answered else None)
+        models = []
+        for name in () if price is not None else (answered, asked):
+            model = self._model(entry, name, terms) if name or not asked else None
+            if model is not None:
+                models.append((name, model))
+        if len(self._sources) >= _CACHED:
+            self._sources.clear()
+        found = self._sources[provider, listed, asked, answered, terms] = (price, tuple(models))
+        return found
+
     def _listed(self, entry: Entry, model: str, at_s: float, terms: Terms) -> Price | None:
+        found = self._model(entry, model, terms)
+        return None if found is None else found.at(at_s)
+
+    def _model(self, entry: Entry, model: str, terms: Terms) -> Model | None:
         if not entry.prices or not model:
             return None
         key = (entry.prices, model, terms)
@@ -125,7 +151,7 @@ class Prices:
             found = self._models[key] = TABLE.find(entry.prices, model, terms)
             if len(self._models) > _CACHED:
                 self._models.popitem(last=False)
-        return None if found is None else found.at(at_s)
+        return found
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
@@ -84,6 +84,8 @@ _FAMILY_OF: Final[Mapping[str, str]] = {
 }
 """The counts by which an answer may be priced."""
 
+_KEPT: Final = 64
+"""Combinations of counts; a provider's answers have a few."""
 _CHARACTERS_PER_TOKEN: Final = 4
 _SPOKEN_TOKENS: Final = Fraction(7, 5)
 """Tokens of speech for a character: 15 characters and 1250/60 tokens a second."""
@@ -100,6 +102,17 @@ class _Unit(NamedTuple):
     """Input tokens above which another rate holds for all, highest first, and that rate."""
     parts: tuple[int, ...]
     """Units that this one holds: what they count is not counted here."""
+
+
+class _Sum(NamedTuple):
+    """How counts of certain kinds are added up."""
+
+    covering: tuple[str, ...]
+    """Those by which the answer may be priced, and which have a price here."""
+    others: tuple[str, ...]
+    """Those by which it may be priced, and which have none."""
+    units: tuple[_Unit, ...]
+    """Of the price's, those that are counted; `parts` are places among these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,49 +133,75 @@ class Price:
     _families: frozenset[str] = frozenset()
     _denominator: int = 1
     _least_audio_ms: int = 0
+    _sums: dict[tuple[str, ...], _Sum] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
+    """By the kinds of counts, as they come."""
 
     def cost_nusd(self, counts: Counts) -> int | None:
         """What these counts cost, rounded up to a nano-dollar. None where nothing of them has a
         price here, so that they cost who knows what."""
         if self.free or not counts:
             return 0
-        if not self.covers(counts):
+        found = self._sums.get(tuple(counts)) or self._sum(counts)
+        if found.others and not _covers(found, counts):
             counts = self._in_tokens(counts)
-            if not self.ruled and not self.covers(counts):
+            found = self._sum(counts)
+            if not self.ruled and not _covers(found, counts):
                 return None
         if self._least_audio_ms and 0 < counts.get("audio_ms", 0) < self._least_audio_ms:
             counts = {**counts, "audio_ms": self._least_audio_ms}
             if counts.get("input_audio_ms"):
                 counts["input_audio_ms"] = self._least_audio_ms
-        context = counts.get("input_tokens", 0)
         total = 0
         alone: list[int] = []
-        for what, _, rate, tiers, parts in self._units:
-            number = counts.get(what, 1 if what == "requests" else 0)
-            if not number:
-                alone.append(0)
-                continue
+        for what, _, rate, tiers, parts in found.units:
+            number = counts.get(what, 1)  # a request is one, where nobody says so
             for part in parts:
                 number -= alone[part]
-            number = max(number, 0)
-            alone.append(number)
-            for start, other in tiers:
-                if context > start:
-                    rate = other
-                    break
+            if number < 0:
+                number = 0
+            alone += (number,)
+            if tiers:
+                context = counts.get("input_tokens", 0)
+                for start, other in tiers:
+                    if context > start:
+                        rate = other
+                        break
             total += number * rate
         return -(-total // self._denominator)
 
     def covers(self, counts: Counts) -> bool:
         """Whether anything by which such an answer is priced has a price here."""
-        asked = False
-        for what, count in counts.items():
-            family = _FAMILY_OF.get(what) if count else None
-            if family is not None:
-                if family in self._families:
-                    return True
-                asked = True
-        return not asked
+        found = self._sums.get(tuple(counts)) or self._sum(counts)
+        return not found.others or _covers(found, counts)
+
+    def _sum(self, counts: Counts) -> _Sum:
+        """How these counts are added up; it follows from what they are of."""
+        kinds = tuple(counts)
+        found = self._sums.get(kinds)
+        if found is None:
+            if len(self._sums) >= _KEPT:
+                self._sums.clear()
+            found = self._sums[kinds] = self._made(kinds)
+        return found
+
+    def _made(self, kinds: tuple[str, ...]) -> _Sum:
+        priced = {what: _FAMILY_OF.get(what) for what in kinds}
+        counted = [
+            at
+            for at, unit in enumerate(self._units)
+            if unit.what in priced or unit.what == "requests"
+        ]
+        places = {at: place for place, at in enumerate(counted)}
+        return _Sum(
+            tuple(what for what, family in priced.items() if family in self._families),
+            tuple(what for what, family in priced.items() if family not in {None, *self._families}),
+            tuple(
+                unit._replace(parts=tuple(places[part] for part in unit.parts if part in places))
+                for unit in (self._units[at] for at in counted)
+            ),
+        )
 
     def _in_tokens(self, counts: Counts) -> Counts:
         """Guessed for a model that is priced in tokens, where only the text that was spoken is
@@ -179,6 +218,12 @@ class Price:
             heard = math.ceil(heard_ms * _HEARD_TOKENS)
             return {**counts, "input_tokens": heard, "input_audio_tokens": heard}
         return counts
+
+
+def _covers(found: _Sum, counts: Counts) -> bool:
+    if any(counts[what] for what in found.covering):
+        return True
+    return not any(counts[what] for what in found.others)
 
 
 def compiled(

@@ -170,13 +170,12 @@ class Admission:
         self._known_prices: dict[tuple[str, str, int], Price | None] = {}
         self._named = False
 
-    def admit(self, call: Call, asked: Asked, now_s: float) -> Hold:
-        """Reserve what a request will probably use, and open its row.
+    def ask(self, call: Call, asked: Asked, now_s: float) -> Hold:
+        """What a request will probably use, to be reserved for it by `admit`.
 
         Raises:
-            TooMany: a limit, or a budget of which the rest is reserved at the moment.
-            Spent: a budget is used up.
             Unpriced: a budget holds, and the model has no price.
+            Forbidden: tokens or money are bounded, and it can't be counted.
             NoLedger: the ledger cannot be written.
         """
         visit = call.visit
@@ -199,11 +198,25 @@ class Admission:
             if not self._named:
                 self._ledger.renew(self._names(), self._settings.money.zone)
                 self._named = True
-            return self._ledger.admit(opening, kind.claims(expected, now_s))
-        except CapReached as reached:
-            raise self._denial(reached, visit.user.name) from None
+            return self._ledger.ask(opening, kind.claims(expected, now_s))
         except StoreError as error:
             raise NoLedger(str(error)) from error
+
+    def admit(self, holds: Sequence[Hold]) -> None:
+        """Reserve for each, and open their rows, in one transaction. Those that are refused have no
+        row then, but a `refusal`. Raises NoLedger, for all of them."""
+        try:
+            self._ledger.admit_all(holds)
+        except StoreError as error:
+            raise NoLedger(str(error)) from error
+
+    def refusal(self, hold: Hold) -> Denied | None:
+        """Why a row was not admitted.
+
+        TooMany: a limit, or a budget of which the rest is reserved at the moment; Spent: a budget
+        is used up.
+        """
+        return None if hold.reached is None else self._denial(hold.reached, hold.opening.facts.user)
 
     def name(self, grant: Grant, call: Call, asked: Asked, used: Counts) -> None:
         """Admit a message of a WebSocket that names the model; each is a request of its own.
@@ -213,7 +226,8 @@ class Admission:
             asked: what the message says of itself.
             used: what the WebSocket has used until now.
 
-        Raises as `admit` does, and Forbidden where what was used could not be told apart by model.
+        Raises as `ask` does, TooMany and Spent as a `refusal` is, and Forbidden where what was used
+        could not be told apart by model.
         """
         hold, visit = grant.hold, call.visit
         before = grant.call.model

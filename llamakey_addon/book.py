@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from llamakey_addon.admit import Admission
 from llamakey_addon.caps import Bound
 from llamakey_addon.config import Settings
 from llamakey_addon.credentials.vault import Vault
-from llamakey_addon.errors import Broken, NoLedger
+from llamakey_addon.errors import Broken, Denied, NoLedger
 from llamakey_addon.estimate import Estimates
 from llamakey_addon.journey import NO_COUNTS, Ask, Call, Grant, Receipt, Usage, Visit
 from llamakey_addon.keys import redact
@@ -25,6 +26,9 @@ from llamakey_addon.meter import Asked
 from llamakey_addon.prices import Prices
 from llamakey_addon.store import StoreError
 from llamakey_addon.store.ledger import Alert, Closing, Hold, Ledger
+
+type Admitted = Callable[[Hold, Denied | None], None]
+"""Told of a row that it is open, or why not."""
 
 
 class Journal(Protocol):
@@ -45,25 +49,83 @@ class Book:
         self._vault = vault
         self._estimates = Estimates(ledger)
         self._unwritten = False
+        self._asking: list[tuple[Hold, Admitted]] = []
+        """Rows that are to be admitted."""
+        self.soon: Callable[[], None] | None = None
+        """Called when the first of a group of requests asks; whoever sets it sees to it that
+        `admit` is called soon: at the end of this turn of the loop, say. None admits each at
+        once."""
 
     def reload(self, settings: Settings) -> None:
         """Price and admit by these settings from now on."""
+        if self._asking:
+            self.admit()  # by the caps that they asked under
         self._settings = settings
         self.prices = Prices(settings.prices)
         self.admission = Admission(settings, self._ledger, self.prices, self._estimates)
 
     # ── rows ──────────────────────────────────────────────────────────────────────────────────
 
-    def open(self, call: Call, asked: Asked) -> Hold:
-        """Reserve for a request, and open its row. Raises Denied."""
+    def open(self, call: Call, asked: Asked, admitted: Admitted | None = None) -> Hold:
+        """Reserve for a request, and open its row.
+
+        Arguments:
+            admitted: told later, with others that ask now: until then the row is 0, and nothing may
+                be sent. None waits for it here.
+
+        Raises Denied.
+        """
         try:
-            hold = self.admission.admit(call, asked, time.time())
+            hold = self.admission.ask(call, asked, time.time())
+            if admitted is not None and self.soon is not None:
+                if not self._asking:
+                    self.soon()
+                self._asking.append((hold, admitted))
+                return hold
+            self.admission.admit([hold])
         except NoLedger as denied:
             self._say_unwritten(denied.detail)
             denied.detail = ""
             raise
         self._say_written()
+        if (refusal := self.admission.refusal(hold)) is not None:
+            raise refusal
         return hold
+
+    def admit(self) -> None:
+        """Admit all that have asked, in one transaction, and tell each. Where that fails, exactly
+        they are denied."""
+        try:
+            self.admission.admit([hold for hold, _ in self._asking])
+            self._say_written()
+        except NoLedger as failure:
+            self._say_unwritten(failure.detail)
+            self.tell(failure)
+        except BaseException as failure:
+            self.tell(failure)
+        else:
+            self.tell()
+
+    def tell(self, failure: BaseException | None = None) -> None:
+        """Tell all that have asked what came of it. Never raises."""
+        asking, self._asking = self._asking, []
+        for hold, admitted in asking:
+            if hold.closed:
+                continue  # its client has left, say
+            try:
+                admitted(hold, self._refusal(hold, failure))
+            except BaseException as error:
+                self.alarm(error)
+
+    def _refusal(self, hold: Hold, failure: BaseException | None) -> Denied | None:
+        """Why a row is not open; None where it is."""
+        try:
+            if failure is None:
+                return self.admission.refusal(hold)
+            # one of its own for each, since a denial remembers whose it is
+            return NoLedger("") if isinstance(failure, NoLedger) else Broken(self.describe(failure))
+        except BaseException as error:
+            return Broken(self.describe(error))
 
     def give_up(self, hold: Hold) -> None:
         """Close the row of a request that was not sent after all."""

@@ -34,7 +34,7 @@ from llamakey_addon import (
     route,
     signin,
 )
-from llamakey_addon.book import Book, Journal
+from llamakey_addon.book import Admitted, Book, Journal
 from llamakey_addon.config import Limits, Settings
 from llamakey_addon.credentials import Placed
 from llamakey_addon.credentials.vault import Vault
@@ -232,11 +232,15 @@ class Gate:
         """Verify the client's signature, where its body was waited for. Raises Unauthenticated."""
         proof.prove(visit, content, self._store)
 
-    def depart(self, visit: Visit, body: Body, *, waited: bool = True) -> Grant:
+    def depart(
+        self, visit: Visit, body: Body, *, waited: bool = True, admitted: Admitted | None = None
+    ) -> Grant:
         """May this request be sent, and what of it?
 
         Arguments:
             waited: time has passed since it arrived, in which its key may have ended.
+            admitted: where its row is opened together with others': told when that is done. Until
+                then the grant's row is 0, and nothing may be sent.
 
         Raises:
             Denied: a rule stands against it, or its body cannot be read.
@@ -279,7 +283,7 @@ class Gate:
         if makers or self._admission.may_cut(visit):
             headers = filters.unconditional(headers)
         # Last: from here on it is reserved, and the grant is who remembers that.
-        hold = self.book.open(call, asked)
+        hold = self.book.open(call, asked, admitted)
         try:
             return Grant(
                 call=call,
@@ -295,7 +299,6 @@ class Gate:
                 asked=asked,
                 content=content,
                 watched=self._admission.watches(hold),
-                told=self._admission.told(hold),
                 upgrade=visit.upgrade,
             )
         except BaseException:
@@ -324,6 +327,10 @@ class Gate:
     def judges_messages(visit: Visit) -> bool:
         """Whether `message` is to be asked before a WebSocket's messages are sent."""
         return authorize.judges_messages(visit)
+
+    def told(self, grant: Grant) -> Headers:
+        """What the answer's head says of its request, beside the provider's own."""
+        return self._admission.told(grant.hold)
 
     def grow(self, grant: Grant, counts: Counts) -> int:
         """Reserve more for an answer that has used this much until now; how many tokens more may

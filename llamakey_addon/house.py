@@ -73,6 +73,7 @@ class House:
         """Transactions when that was set."""
         store.ledger.checkpoints_elsewhere = True
         store.ledger.waiting = self._flush_soon
+        self.gate.book.soon = self._admit_soon
         self.gate.book.recover()
         self.gate.book.prices.warm()
 
@@ -175,6 +176,18 @@ class House:
             self.gate.book.alarm(error)
 
     # ── the ledger ────────────────────────────────────────────────────────────────────────────
+
+    def _admit_soon(self) -> None:
+        """Requests that come in one turn of the loop are admitted at its end, in one transaction:
+        the first of them asks for this, and it runs before anything of the next turn."""
+        asyncio.get_running_loop().call_soon(self._admit)
+
+    def _admit(self) -> None:
+        book = self.gate.book
+        try:
+            book.admit()
+        except BaseException as error:
+            book.tell(error)
 
     def _flush_soon(self) -> None:
         """Rows that were closed are committed together: with the next admission, or by this."""

@@ -490,15 +490,13 @@ class Grant:
     """The credential where it is a key; None where it is made (`recipe`), or none is needed."""
     recipe: Recipe | None
     hold: Hold
-    """Its row in the ledger, open, with what is reserved for it."""
+    """Its row in the ledger, with what is reserved for it: open, or about to be."""
     asked: Asked
     """For the meter."""
     content: bytes | None = None
     """What is sent in place of the client's body; None leaves it as it is."""
     watched: bool = False
     """Whether its answer is ended where it uses up a hard budget."""
-    told: Headers = ()
-    """What the answer's head says of it, beside the provider's own."""
     upgrade: Upgrade | None = None
     """The WebSocket to open; None for a plain request."""
     filters: tuple[MakeFilter, ...] = ()

@@ -4,16 +4,18 @@ connection wishes and closings out, through the `Rim` around it.
 Theory of operation. A client connection carries one exchange at a time; what a client sends ahead
 (pipelining) waits in the inbox, so answers cannot cross. An exchange walks
 
-    HEAD ─ arrive ─► READ ──► LOOK ─ depart ─► MAKE ──► OPEN ──► STREAM ──► ANSWER ──► HEAD
-                     body     hooks of those   credential upstream rest of    until the
-                     to judge who look         wanted     wanted   the upload answer ends
-                                                                       └──► SOCKET
-                                                                            until either side ends
+    HEAD ─ arrive ─► READ ──► LOOK ─ depart ─► ADMIT ──► MAKE ──► OPEN ──► STREAM ──► ANSWER ─► HEAD
+                     body     hooks of those   row in    credential upstream rest of  until the
+                     to judge who look         ledger    wanted     wanted   upload   answer ends
+                                                                                └──► SOCKET
+                                                                             until either side ends
 
 READ is skipped for bodies that policy does not read, LOOK where nobody looks, MAKE where the real
-credential is a key, STREAM where the body was read. The answer may begin while the upload runs and
-may end before it. SOCKET is for a request that asked for a WebSocket where the endpoint is one,
-once the provider has agreed: from then on the connection carries frames, both ways, until it ends.
+credential is a key, STREAM where the body was read. ADMIT lasts until the row is committed, with
+those of others who ask in the same turn of the loop; before that nothing is wished for. The answer
+may begin while the upload runs and may end before it. SOCKET is for a request that asked for a
+WebSocket where the endpoint is one, once the provider has agreed: from then on the connection
+carries frames, both ways, until it ends.
 
 By the second door a connection begins with a CONNECT. To a provider's host it leads to SECURE,
 while the rim shakes hands, and from there to HEAD, with a passage that chooses the provider; to a
@@ -46,6 +48,7 @@ from llamakey_addon.errors import (
     HeadTimeout,
     MethodRefused,
     NoCredential,
+    NoLedger,
     NotCarried,
     Spent,
     TooMany,
@@ -64,6 +67,7 @@ from llamakey_addon.journey import (
     Body,
     Detour,
     Errand,
+    Grant,
     Outgoing,
     Passage,
     Recipe,
@@ -77,12 +81,15 @@ from llamakey_addon.meter import meter_for
 from llamakey_addon.meter.sockets import SocketMeter, socket_meter_for
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Goodbye, Link, Look, Rim, Seen
+from llamakey_addon.store.ledger import Hold
 
 _PIPELINE_BYTES: Final = 64 * 1024
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_S: Final = 2.0
 _JOIN_BYTES: Final = 64 * 1024
 _STALE_S: Final = 2.0
+_COMMIT_S: Final = 10.0
+"""The ledger has a deadline of its own; this one is for one that says nothing."""
 _HEADS_A_TURN: Final = 8
 _START_BYTES: Final = 16
 _GOODBYE_S: Final = 10.0
@@ -101,6 +108,7 @@ class _State(enum.Enum):
     PIPE = enum.auto()
     READ = enum.auto()
     LOOK = enum.auto()
+    ADMIT = enum.auto()
     MAKE = enum.auto()
     OPEN = enum.auto()
     STREAM = enum.auto()
@@ -111,7 +119,7 @@ class _State(enum.Enum):
 
 
 _CARRYING: Final = (_State.STREAM, _State.SOCKET, _State.PIPE)
-_WAITING: Final = (_State.LOOK, _State.MAKE, _State.OPEN, _State.ANSWER)
+_WAITING: Final = (_State.LOOK, _State.ADMIT, _State.MAKE, _State.OPEN, _State.ANSWER)
 
 
 def _guarded[**P](
@@ -244,6 +252,18 @@ class Road:
                 x.link.resume()
             else:
                 x.link.pause()
+
+    @_guarded
+    def admitted(self, hold: Hold, denied: Denied | None) -> None:
+        """The row of a request is committed, or it is not to be sent."""
+        x = self._exchange
+        if x is None or x.grant is None or x.grant.hold is not hold:
+            self._gate.book.give_up(hold)
+        elif denied is None:
+            self._go(x, x.grant)
+        else:
+            x.grant = None  # there is nothing to close
+            raise denied
 
     @_guarded
     def credited(self, recipe: Recipe, seal: Seal) -> None:
@@ -724,10 +744,18 @@ class Road:
 
     def _depart(self, x: Exchange, visit: Visit, content: bytes | None) -> None:
         body = Body(content, b"" if content is not None else x.start)
-        grant = self._gate.depart(visit, body, waited=x.turn != self._turn)
+        grant = self._gate.depart(visit, body, waited=x.turn != self._turn, admitted=self.admitted)
         x.grant = grant
         x.content = content if grant.content is None else grant.content
         x.parts = [] if content is not None else x.parts
+        if grant.hold.row:
+            self._go(x, grant)
+        else:
+            self._state = _State.ADMIT
+            self._expect(_COMMIT_S)
+
+    def _go(self, x: Exchange, grant: Grant) -> None:
+        """Its row is committed: it may be sent."""
         if grant.recipe is None:
             x.seal = grant.seal
             self._wish(x, fresh=False)
@@ -879,7 +907,7 @@ class Road:
             headers += ((b"Connection", b"close"),)
         elif x.head.http10:
             headers += ((b"Connection", b"keep-alive"),)
-        headers += x.grant.told
+        headers += self._gate.told(x.grant)
         x.begun = True
         self._rim.to_client(http1.write_answer_head(head.status, head.reason, headers))
         if x.look is not None:
@@ -1040,7 +1068,7 @@ class Road:
             (mask_all(name, x.spelled), mask_all(value, x.spelled))
             for name, value in handshake.accepted(grant.upgrade, head)
         )
-        headers += grant.told
+        headers += self._gate.told(grant)
         limits = self._gate.limits
         endpoint = grant.visit.route.endpoint
         judged = self._gate.judges_messages(grant.visit)
@@ -1273,6 +1301,8 @@ class Road:
                 "The rest of the request's body did not come in time.",
                 setting="limits.body_timeout_s",
             )
+        elif self._state is _State.ADMIT:
+            raise NoLedger("It is silent.")
         elif self._state is _State.MAKE and x is not None and x.visit is not None:
             raise NoCredential(
                 x.visit.route.provider.entry.name, detail="its maker is silent", retry_after_s=5

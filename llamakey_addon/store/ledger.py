@@ -5,6 +5,9 @@ its answer has ended. The open row holds the estimate: its tokens and its cost a
 reserved. Closing puts the truth in their place. What a process leaves open when it dies is closed
 by the others, or by the next, at the estimate.
 
+A transaction costs several times what a row does. So requests that arrive together are admitted
+together (`admit_all`), in one transaction that also closes the rows of answers that have ended.
+
 Counters are what caps compare with. They are sums of rows, kept so that no row has to be read:
 `settled` of closed ones, `reserved` of open ones. One that is asked for and is not there is summed
 up from the rows, so that a cap that is new begins with the truth.
@@ -131,8 +134,9 @@ class CapReached(LlamaKeyError):
 
 
 class Hold:
-    """An open row, with what is reserved for it. The one value of the journey that changes: an
-    answer that turns out larger takes more (`Ledger.extend`)."""
+    """A row, with what is reserved for it: asked for, then admitted or not, then closed. The one
+    value of the journey that changes: an answer that turns out larger takes more
+    (`Ledger.extend`)."""
 
     __slots__ = (
         "claims",
@@ -142,21 +146,18 @@ class Hold:
         "left",
         "opening",
         "output_tokens",
+        "reached",
         "row",
     )
 
-    def __init__(
-        self,
-        row: int,
-        opening: Opening,
-        claims: Sequence[Claim],
-        left: Sequence[int],
-        epoch: int,
-    ) -> None:
-        self.row = row
+    def __init__(self, opening: Opening, claims: Sequence[Claim], epoch: int) -> None:
+        self.row = 0
+        """Its key; 0 while it is not committed."""
+        self.reached: CapReached | None = None
+        """What stood against it."""
         self.opening = opening
         self.claims = tuple(claims)
-        self.left = tuple(left)
+        self.left: Sequence[int] = ()
         """What each of their caps had left after it."""
         self.epoch = epoch
         """Of the caps that the claims are of; see `Ledger.renew`."""
@@ -236,14 +237,21 @@ class Ledger(Protocol):
     def epoch(self) -> int:
         """A number that grows with each change of caps in this process."""
 
-    def admit(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
-        """Reserve what each claim takes, and open a row: all of it, or nothing.
+    def ask(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
+        """A row that is to be admitted. Nothing is written, nor looked at."""
+
+    def admit_all(self, holds: Sequence[Hold]) -> None:
+        """Reserve for each what its claims take, and open its row: all of it, or nothing. The first
+        come first, and one that is refused leaves nothing behind and undoes no other. Then each has
+        a row or, in `reached`, what stands against it; one that was closed meanwhile has neither.
 
         One transaction, which also closes what `settle` has collected. What is committed survives
-        the process, not a loss of power: that may take the last moments.
-
-        Raises CapReached.
+        the process, not a loss of power: that may take the last moments. Where it fails, none has a
+        row.
         """
+
+    def admit(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
+        """`ask`, and admit that alone. Raises CapReached."""
 
     def readmit(
         self, hold: Hold, opening: Opening, claims: Sequence[Claim], *, again: bool
@@ -266,7 +274,8 @@ class Ledger(Protocol):
         """
 
     def settle(self, hold: Hold, closing: Closing, claims: Sequence[Claim] | None = None) -> None:
-        """Close a row: counters lose its reservation and gain the truth. Once only.
+        """Close a row: counters lose its reservation and gain the truth. Once only. Of one that is
+        not admitted yet nothing will be written.
 
         It is collected, and committed with the next admission or by `flush`, whichever is first:
         until then the row counts as open for other processes.

@@ -81,7 +81,7 @@ _QUARTER_US: Final = 900 * _SECOND_US
 _GONE: Final = "the proxy was killed"
 
 _INSERT: Final = (
-    f"INSERT INTO ledger (time_us, id, process, {FACTS}, "  # noqa: S608
+    f"INSERT INTO ledger (time_us, process, id, {FACTS}, "  # noqa: S608
     "input_tokens, output_tokens, cost_nusd) "
     f"VALUES ({', '.join('?' * 15)})"
 )
@@ -177,42 +177,31 @@ class SqliteLedger:
         self._caps = text
         self.epoch += 1
 
-    def admit(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
-        reached: CapReached | None = None
-        row = 0
-        counters: list[Counter] = []
-        left: list[int] = []
+    def ask(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
+        return Hold(opening, claims, self.epoch)
+
+    def admit_all(self, holds: Sequence[Hold]) -> None:
+        wanted = [hold for hold in holds if not hold.closed]
+        if not wanted:
+            return
+        openings = [_opening(hold.opening) for hold in wanted]  # before anybody waits for us
         with self._write() as connection:
-            room = True
-            for claim in claims:
-                counter = self._counter(connection, claim, opening.facts)
-                counters.append(counter)
-                cap, amount = claim.bound.cap, claim.amount
-                used = counter.settled + counter.reserved
-                if claim.span.slides:
-                    before = self._before(connection, claim, opening.facts)
-                    used += _weighted(claim.span, before, opening.time_s)
-                left.append(max(0, cap.most - used - amount))
-                if used + amount > cap.most and cap.hard and amount:
-                    room = False
-            if not room:  # look closely: who stands against it, and for how long
-                reached = _worst(
-                    [
-                        self._standing(connection, claim, counter, opening.facts, opening.time_s)
-                        for claim, counter in zip(claims, counters, strict=True)
-                    ]
-                )
-            if reached is None:
-                row = self._insert(connection, opening)
-                for claim, counter in zip(claims, counters, strict=True):
-                    if claim.bound.cap.unit == "requests":
-                        counter.settled += 1
-                    else:
-                        counter.reserved += claim.amount
-                    self._counters.changed(claim.scope, claim.span.start_s, counter)
-        if reached is not None:  # what others have settled was committed all the same
-            raise reached
-        return Hold(row, opening, claims, left, self.epoch)
+            reached = [self._reserve(connection, hold) for hold in wanted]
+            rows = self._insert(
+                connection,
+                [values for values, why in zip(openings, reached, strict=True) if why is None],
+            )
+        for hold, why in zip(wanted, reached, strict=True):
+            hold.reached = why
+            if why is None:
+                hold.row = next(rows)
+
+    def admit(self, opening: Opening, claims: Sequence[Claim]) -> Hold:
+        hold = self.ask(opening, claims)
+        self.admit_all([hold])
+        if hold.reached is not None:  # what others have settled was committed all the same
+            raise hold.reached
+        return hold
 
     def readmit(
         self, hold: Hold, opening: Opening, claims: Sequence[Claim], *, again: bool
@@ -301,6 +290,9 @@ class SqliteLedger:
 
     def settle(self, hold: Hold, closing: Closing, claims: Sequence[Claim] | None = None) -> None:
         if hold.closed:
+            return
+        if not hold.row:
+            hold.closed = True
             return
         settlement = _Settlement(hold, closing, hold.claims if claims is None else claims)
         hold.closed = True
@@ -528,35 +520,65 @@ class SqliteLedger:
         get = self._counters.peek if peek else self._counters.get
         return get(connection, claim.bound, claim.scope, facts, span.before_s, span.start_s).used
 
-    def _insert(self, connection: sqlite3.Connection, opening: Opening) -> int:
-        facts = opening.facts
-        time_us = max(int(opening.time_s * _SECOND_US), 0)
-        if 0 <= self._last_us - time_us < 1000:
-            time_us = self._last_us + 1  # the clock is not that fine, or was set back by a moment
-        while True:
+    def _reserve(self, connection: sqlite3.Connection, hold: Hold) -> CapReached | None:
+        """Take what a row's claims take; what stands against it, where nothing was taken."""
+        claims, (_, time_s, facts, *_) = hold.claims, hold.opening
+        counters: list[Counter] = []
+        left: list[int] = []
+        room = True
+        for claim in claims:
+            counter = self._counter(connection, claim, facts)
+            counters.append(counter)
+            cap, amount = claim.bound.cap, claim.amount
+            used = counter.settled + counter.reserved
+            if claim.span.slides:
+                used += _weighted(claim.span, self._before(connection, claim, facts), time_s)
+            left.append(max(0, cap.most - used - amount))
+            if used + amount > cap.most and cap.hard and amount:
+                room = False
+        if not room:  # look closely: who stands against it, and for how long
+            reached = _worst(
+                [
+                    self._standing(connection, claim, counter, facts, time_s)
+                    for claim, counter in zip(claims, counters, strict=True)
+                ]
+            )
+            if reached is not None:
+                return reached
+        for claim, counter in zip(claims, counters, strict=True):
+            if claim.bound.cap.unit == "requests":
+                counter.settled += 1
+            else:
+                counter.reserved += claim.amount
+            self._counters.changed(claim.scope, claim.span.start_s, counter)
+        hold.left = left
+        return None
+
+    def _insert(
+        self, connection: sqlite3.Connection, openings: Sequence[Sequence[Any]]
+    ) -> Iterator[int]:
+        """Open rows; their keys."""
+        rows: list[list[Any]] = []
+        last_us, process = self._last_us, self._processes.name
+        for time_us, *values in openings:
+            if 0 <= last_us - time_us < 1000:
+                time_us = last_us + 1  # the clock is not that fine, or was set back by a moment
+            last_us = time_us
+            rows.append([time_us, process, *values])
+        inserted = 0
+        while inserted < len(rows):
+            before = connection.total_changes
             try:
-                connection.execute(
-                    _INSERT,
-                    (
-                        time_us,
-                        opening.id,
-                        self._processes.name,
-                        *facts[:6],
-                        _text(facts.path),
-                        _text(facts.model),
-                        _text(facts.tag),
-                        _bounded(opening.input_tokens),
-                        _bounded(opening.output_tokens),
-                        _bounded(opening.cost_nusd),
-                    ),
-                )
+                connection.executemany(_INSERT, rows[inserted:])
+                inserted = len(rows)
             except sqlite3.IntegrityError as error:
                 if error.sqlite_errorname != "SQLITE_CONSTRAINT_PRIMARYKEY":
                     raise
-                time_us += 1  # another request of the same microsecond
-            else:
-                self._last_us = time_us
-                return time_us
+                inserted += connection.total_changes - before
+                rows[inserted][0] += 1  # another request of the same microsecond
+        if rows:
+            self._last_us = rows[-1][0]
+        return iter([time_us for time_us, *_ in rows])
 
     def _change(
         self, connection: sqlite3.Connection, claim: Claim, settled: int, reserved: int
@@ -803,6 +825,22 @@ def _where(since_s: float, until_s: float, where: Mapping[Of, str] | None) -> tu
 
 def _day(quarter: int, zone: tzinfo) -> str:
     return datetime.fromtimestamp(quarter * 900, zone).date().isoformat()
+
+
+def _opening(opening: Opening) -> tuple[Any, ...]:
+    """A row's time and values, fit for the file."""
+    id, time_s, facts, input_tokens, output_tokens, cost_nusd = opening
+    return (
+        max(int(time_s * _SECOND_US), 0),
+        id,
+        *facts[:6],
+        _text(facts.path),
+        _text(facts.model),
+        _text(facts.tag),
+        _bounded(input_tokens),
+        _bounded(output_tokens),
+        _bounded(cost_nusd),
+    )
 
 
 def _bounded(count: int) -> int:

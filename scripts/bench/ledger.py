@@ -79,7 +79,8 @@ def measure(folder: Path, caps: dict[str, object], way: str, requests: int) -> l
         user = User("alice", "abcdefghij", "laptop", settings.policy("alice"))
         call = Call(Visit(ask, way_in, user, body_wanted=True), "gpt-5-mini")
         # what the stage makes of a request, for the measure without it
-        model = admission.admit(call, Asked(BODY, model="gpt-5-mini"), time.time())
+        model = admission.ask(call, Asked(BODY, model="gpt-5-mini"), time.time())
+        admission.admit([model])
         ledger.settle(model, ROW)
         times = []
         for number in range(requests + 200):
@@ -89,7 +90,8 @@ def measure(folder: Path, caps: dict[str, object], way: str, requests: int) -> l
                 opening = model.opening._replace(time_s=time.time())
                 hold = ledger.admit(opening, model.claims)
             else:
-                hold = admission.admit(call, asked, time.time())
+                hold = admission.ask(call, asked, time.time())
+                admission.admit([hold])
             ledger.settle(hold, ROW)
             if number >= 200:
                 times.append((time.perf_counter() - start_s) * 1e6)

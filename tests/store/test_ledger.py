@@ -399,6 +399,54 @@ def test_counters_that_nobody_asks_for_any_more_go(ledger, tmp_path):
     assert len(sql(tmp_path, "SELECT 1 FROM counter")) == 3  # two buckets, and the total
 
 
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def test_those_who_ask_together_are_admitted_in_one_transaction(ledger, tmp_path):
+    caps = [cap("requests", 3, "day"), cap("tokens", 100, "hour"), cap("concurrent", 9)]
+    ledger.settle(admit(ledger, caps, NOON_S, output_tokens=1), closing(output_tokens=10))
+    asked = [opening(NOON_S, output_tokens=tokens) for tokens in (20, 80, 30, 1, 1)]
+    holds = [ledger.ask(each, claims(caps, each)) for each in asked]
+    ledger.settle(holds[2], closing())  # its client has left
+    before = ledger.written
+    ledger.admit_all(holds)
+    assert ledger.written == before + 1
+    assert [hold.row > 0 for hold in holds] == [True, False, False, True, False]
+    reached = [hold.reached and hold.reached.standing.claim.cap.unit for hold in holds]
+    assert reached == [None, "tokens", None, None, "requests"]
+    standing = ledger.standing(FACTS, claims(caps, opening(NOON_S)), NOON_S)
+    assert [(each.settled, each.reserved) for each in standing] == [(3, 0), (10, 21), (0, 2)]
+    assert [row.id for row in ledger.rows(0, 1e12)][1:] == [asked[0].id, asked[3].id]
+
+
+def test_of_a_group_that_fails_nothing_is_written(ledger, tmp_path):
+    caps = [cap("requests", 5, "hour"), cap("nusd", 100, "day")]
+    admit(ledger, caps, NOON_S, cost_nusd=1)
+    asked = [opening(NOON_S, cost_nusd=1, tag=tag) for tag in ("good", "bad", "good")]
+    holds = [ledger.ask(each, claims(caps, each)) for each in asked]
+    with by_hand(tmp_path) as other:
+        other.execute(
+            "CREATE TRIGGER bad BEFORE INSERT ON ledger WHEN new.tag = 'bad' "
+            "BEGIN SELECT raise(FAIL, 'no'); END"
+        )
+    with pytest.raises(StoreError, match="disk space"):
+        ledger.admit_all(holds)
+    assert [hold.row for hold in holds] == [0, 0, 0]
+    only_row(ledger)
+    standing = ledger.standing(FACTS, claims(caps, opening(NOON_S)), NOON_S)
+    assert [each.used for each in standing] == [1, 1]
+
+
+def test_processes_that_admit_in_the_same_microseconds(ledger, tmp_path):
+    with open_store(tmp_path / "data") as other:
+        for each in (ledger, other.ledger, ledger):
+            asked = [each.ask(opening(NOON_S + number * 2e-6), []) for number in range(4)]
+            each.admit_all(asked)
+            rows = {row.id: row.time_s for row in ledger.rows(0, 1e12)}
+            assert all(rows[hold.opening.id] == hold.row / 1e6 for hold in asked)
+    assert len(rows) == 12
+
+
 # --- groups of settlements ------------------------------------------------------------------------
 
 

@@ -93,6 +93,10 @@ class Names:
                 found = tuple(_Place(tuple(_steps(at)), address) for at in address.at)
                 self.places[name] = self.places.get(name, ()) + found
 
+    def places_in(self, way: Route) -> tuple[_Place, ...]:
+        """Where addresses stand in the answers to requests of this way."""
+        return () if way.endpoint is None else self.places.get(way.endpoint.name, ())
+
     def hinted(self, content: bytes) -> bool:
         """Whether one of the provider's hosts may stand in there at all."""
         return any(hint in content for hint in self._hints)
@@ -161,8 +165,7 @@ class Addresses:
 
     def filters(self, limit_bytes: int) -> tuple[MakeFilter, ...]:
         """What changes the answer's body; nothing where the endpoint's answers name none."""
-        endpoint = self.way.endpoint
-        places = () if endpoint is None else self.names.places.get(endpoint.name, ())
+        places = self.names.places_in(self.way)
         if not places:
             return ()
 

@@ -18,35 +18,39 @@ if TYPE_CHECKING:
 
 
 def remember(
-    known: KnownHead, visit: Visit, settings: Settings, store: Store, *, shared: bool
+    known: KnownHead, visit: Visit, settings: Settings, store: Store, *, validity: int
 ) -> None:
-    """A head that was let in: what follows of it, for when it comes again."""
+    """A head that was let in: what follows of it, for when it comes again.
+
+    Arguments:
+        validity: of the keys, before they were looked at.
+    """
     if known.recall("key", settings) is None:
         return  # it shows something derived from a key, which ends by itself
     row = authenticate.row_of(visit.user, store)
     if row is not None:
-        known.keep("visit", settings, (visit, row, shared))
+        known.keep("visit", settings, (visit, row, validity))
 
 
 def find(
-    ask: Ask, known: KnownHead, settings: Settings, store: Store, *, shared: bool
+    ask: Ask, known: KnownHead, settings: Settings, store: Store, *, validity: int
 ) -> Visit | None:
     """The visit of a head that was let in before. None where something has changed since: the long
     way says what.
 
     Arguments:
-        shared: more than one user has keys.
+        validity: of the keys, now. While it is the same, no key was changed, nor has one ended.
     """
-    found: tuple[Visit, KeyRow, bool] | None = known.recall("visit", settings)
+    found: tuple[Visit, KeyRow, int] | None = known.recall("visit", settings)
     if found is None:
         return None
-    before, row, was_shared = found
+    before, row, was_valid = found
     length = ask.body_length
     if (
-        (length == 0) is not (before.ask.body_length == 0)
+        validity != was_valid
+        or (length == 0) is not (before.ask.body_length == 0)
         or (length is not None and length > before.body_bytes)
-        or shared is not was_shared
-        or not authenticate.is_still(row, ask, store)
+        or (row.networks and not authenticate.is_in_place(row, ask))
     ):
         return None
     store.used(row.id, ask.time_s)
@@ -59,4 +63,6 @@ def find(
         body_signed=before.body_signed,
         body_bytes=before.body_bytes,
         body_setting=before.body_setting,
+        shared=before.shared,
+        course=before.course,
     )

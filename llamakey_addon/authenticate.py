@@ -185,18 +185,9 @@ def row_of(user: User, store: Store) -> KeyRow | None:
         return None
 
 
-def is_still(row: KeyRow, ask: Ask, store: Store) -> bool:
-    """Whether a key that was shown before is as it was, has not ended, and may be used from where
-    the request comes; also False where the store fails."""
-    try:
-        same = store.key(row.id) is row
-    except StoreError:
-        return False
-    return (
-        same
-        and row.ended(time.time()) is None
-        and (not row.networks or forwarded.is_within(ask.peer, _networks(row.networks)))
-    )
+def is_in_place(row: KeyRow, ask: Ask) -> bool:
+    """Whether a key may be used from where the request comes."""
+    return not row.networks or forwarded.is_within(ask.peer, _networks(row.networks))
 
 
 def _no_lookup(error: StoreError) -> NotReady:
@@ -265,7 +256,7 @@ def _check_same(
 
 def _check_place(row: KeyRow, ask: Ask) -> None:
     """Raise where a key may not be used from the client's address."""
-    if row.networks and not forwarded.is_within(ask.peer, _networks(row.networks)):
+    if not is_in_place(row, ask):
         raise Unauthenticated(
             f"The key {keys.MARK}{row.id}-… may not be used from {ask.peer}. Call from where it is "
             "meant for, or ask the proxy's owner for a key of this place "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -29,11 +28,11 @@ class Object(list[tuple[str, Any]]):
 
     def values_of(self, name: str) -> list[Any]:
         """What stands under a name, in any case."""
-        folded = name.casefold()
+        folded, size = name.casefold(), len(name)
         return [
             value
             for key, value in self
-            if key == name or (len(key) == len(name) and key.casefold() == folded)
+            if key == name or (len(key) == size and key.casefold() == folded)
         ]
 
 
@@ -49,16 +48,12 @@ def read(content: bytes) -> Any:
     global _last
     if content is _last[0] and content:
         return _last[1]
-    value = _read(content)
-    if len(content) <= _KEPT_BYTES:
-        _last = (content, value)
-    return value
-
-
-def _read(content: bytes) -> Any:
     try:
         # As text, for json would take UTF-16 and UTF-32 too.
-        return _DECODER.decode(content.decode("utf-8"))
+        text = content.decode("utf-8").strip(" \t\n\r")
+        value, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            raise ValueError
     except UnicodeDecodeError:
         raise BadRequest("The body is not UTF-8. Send JSON in UTF-8.") from None
     except RecursionError:
@@ -66,6 +61,9 @@ def _read(content: bytes) -> Any:
     except ValueError:
         # Integers of thousands of digits are here as well.
         raise BadRequest("The body is not JSON, and this endpoint takes JSON.") from None
+    if len(content) <= _KEPT_BYTES:
+        _last = (content, value)
+    return value
 
 
 def may_be_json(start: bytes) -> bool:
@@ -95,7 +93,7 @@ def one(document: Object, name: str) -> Any:
     return found[0] if found else None
 
 
-def at(document: Any, path: str) -> Iterator[Any]:
+def at(document: Any, path: str) -> list[Any]:
     """Every value at a path such as `requests[].params.model`; `[]` stands for each item.
 
     Raises BadRequest where a name on the way stands twice.
@@ -103,14 +101,11 @@ def at(document: Any, path: str) -> Iterator[Any]:
     found = [document]
     for name, items in _steps(path):
         if name:
-            found = [
-                inner
-                for value in found
-                if isinstance(value, Object) and (inner := one(value, name)) is not None
-            ]
+            objects = [value for value in found if isinstance(value, Object)]
+            found = [inner for value in objects if (inner := one(value, name)) is not None]
         if items:
             found = [item for value in found if isinstance(value, list) for item in value]
-    yield from found
+    return found
 
 
 @lru_cache(maxsize=1024)
@@ -124,26 +119,16 @@ def _steps(path: str) -> tuple[tuple[str, bool], ...]:
     return tuple(found)
 
 
-def strings(document: Any) -> Iterator[tuple[str, str]]:
-    """Every text in a document with the name that it stands under; names of objects as well."""
-    waiting: list[tuple[str, Any]] = [("", document)]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, str):
-            yield name, value
-        elif isinstance(value, Object):
-            for key, inner in value:
-                yield "", key
-                waiting.append((key, inner))
-        elif isinstance(value, list):
-            waiting += [(name, inner) for inner in value]
-
-
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are no JSON
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=Object, parse_constant=_no_constant)
+
+
+def is_packed(headers: Headers) -> bool:
+    """Whether a body has a content-coding: then it is to be `decoded` before it is read."""
+    return bool(_codings(headers))
 
 
 def decoded(content: bytes, headers: Headers, limit: int) -> bytes:
@@ -154,12 +139,7 @@ def decoded(content: bytes, headers: Headers, limit: int) -> bytes:
 
     Raises BadRequest where it can't be read.
     """
-    codings = [
-        coding
-        for value in values_of(headers, b"content-encoding")
-        for part in value.split(b",")
-        if (coding := part.strip().lower()) not in (b"", b"identity")
-    ]
+    codings = _codings(headers)
     if not codings:
         return content
     if len(codings) > 1 or codings[0] not in (b"gzip", b"x-gzip", b"deflate"):
@@ -185,3 +165,12 @@ def decoded(content: bytes, headers: Headers, limit: int) -> bytes:
             break  # cut, or with more behind it, which some readers take and others don't
         return text
     raise BadRequest("The body is not what its Content-Encoding says. Send it uncompressed.")
+
+
+def _codings(headers: Headers) -> list[bytes]:
+    return [
+        coding
+        for value in values_of(headers, b"content-encoding")
+        for part in value.split(b",")
+        if (coding := part.strip().lower()) not in (b"", b"identity")
+    ]

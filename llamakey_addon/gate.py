@@ -18,17 +18,14 @@ from typing import Final
 from llamakey_addon import (
     account,
     addresses,
-    admit,
     again,
     authenticate,
     authorize,
     catalogue,
     denial,
     doorway,
-    filters,
     handshake,
     here,
-    http1,
     isolation,
     proof,
     route,
@@ -36,7 +33,7 @@ from llamakey_addon import (
 )
 from llamakey_addon.book import Admitted, Book, Journal
 from llamakey_addon.config import Limits, Settings
-from llamakey_addon.credentials import Placed
+from llamakey_addon.course import Course, Courses, with_usage
 from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.cutting import Stream
 from llamakey_addon.door import Door
@@ -48,7 +45,6 @@ from llamakey_addon.errors import (
     NotReady,
     UnknownRoute,
 )
-from llamakey_addon.filters import MakeFilter
 from llamakey_addon.forwarded import client_address
 from llamakey_addon.isolation import Sharing, Whose
 from llamakey_addon.journey import (
@@ -60,7 +56,6 @@ from llamakey_addon.journey import (
     Errand,
     Grant,
     Headers,
-    KnownHead,
     Passage,
     Provider,
     Receipt,
@@ -69,10 +64,9 @@ from llamakey_addon.journey import (
     Usage,
     User,
     Visit,
-    values_of,
 )
 from llamakey_addon.meter import Asked
-from llamakey_addon.meter.include_usage import strip_for, with_usage
+from llamakey_addon.meter.include_usage import strip_for
 from llamakey_addon.store import Store
 from llamakey_addon.tokens import Tokens
 
@@ -109,9 +103,7 @@ class Gate:
         self.book.reload(settings)
         self._admission = self.book.admission
         self._door = Door(settings, self._store, self.book)
-        self._strip = settings.strip_headers | {admit.normal(settings.metering.tag_header.encode())}
-        self._names: dict[str, addresses.Names] = {}
-        self._seals: dict[int, tuple[Provider, Placed | None]] = {}
+        self._courses = Courses(settings, self._admission)
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
 
@@ -145,8 +137,11 @@ class Gate:
         known = ask.known
         if passage is not None:
             doorway.check(ask)
-        elif known is not None and (before := self._again(ask, known)) is not None:
-            return before
+        elif known is not None:
+            validity = self._sharing.look(ask.time_s)
+            before = again.find(ask, known, settings, self._store, validity=validity)
+            if before is not None:
+                return before
         if signin.is_metadata(ask):
             return signin.metadata(ask, settings.providers)
         if ask.target.partition("?")[0] == here.ME_PATH:
@@ -169,6 +164,7 @@ class Gate:
             return errand
         if passage is not None and passage.sign_in:
             raise UnknownRoute(f"Of {passage.host} nothing is served here but calls for a token.")
+        validity = self._sharing.look(ask.time_s)
         if way.ticket and not ask.as_key:
             user = authenticate.by_ticket(ask, way, self._store, settings, self._tokens)
         else:
@@ -178,6 +174,7 @@ class Gate:
         recipe = way.provider.recipe
         claim = proof.claim(ask, way.provider)
         body_bytes, body_setting = self._body_bound(user)
+        shared = self._sharing.shared
         visit = Visit(
             ask=ask,
             route=way,
@@ -187,11 +184,12 @@ class Gate:
             claim=claim,
             body_bytes=body_bytes,
             body_setting=body_setting,
+            shared=shared,
         )
+        courses = self._courses
         read = authorize.wants_body(
-            visit, counted=self._counts(user), priced=self._prices_batch(visit)
+            visit, counted=courses.counts(user), priced=courses.prices_batch(visit)
         ) or self._admission.reads(visit)
-        shared = self._sharing.is_shared(ask.time_s)
         looked_at = not read and isolation.wants_body(visit, active=shared)
         visit = replace(
             visit,
@@ -201,7 +199,7 @@ class Gate:
         try:
             authorize.allow(visit)  # before a body is read for nothing
             if not ask.as_key:
-                addresses.check_ids(self._names_of(way.provider), way)
+                addresses.check_ids(courses.names(way.provider), way)
             if not way.provider.ready:
                 raise NotReady(
                     f"{way.provider.entry.name} is not set up on this proxy.",
@@ -213,15 +211,15 @@ class Gate:
                     "This endpoint is no WebSocket. Use its HTTP form, with server-sent events "
                     "where it streams."
                 )
-            if ask.websocket:
-                visit = replace(visit, upgrade=handshake.read(ask, way.provider.entry))
             if ask.body_length is not None and ask.body_length > body_bytes:
                 raise too_large(visit)
+            upgrade = handshake.read(ask, way.provider.entry) if ask.websocket else None
+            visit = replace(visit, upgrade=upgrade, course=courses.of(visit))
         except Denied as denied:
             denied.visit = visit
             raise
         if known is not None and passage is None and claim is None and not way.ticket:
-            again.remember(known, visit, settings, self._store, shared=shared)
+            again.remember(known, visit, settings, self._store, validity=validity)
         return visit
 
     def perform(self, errand: Errand, content: bytes) -> Answer:
@@ -245,55 +243,43 @@ class Gate:
         Raises:
             Denied: a rule stands against it, or its body cannot be read.
         """
+        shared = visit.shared
         if waited:
             self.still(visit)
+            shared = self._is_shared(visit)
+        course = self._course(visit)
         limit = self.limits.json_body_bytes
+        provider = visit.route.provider
         call = authorize.judge(
             visit,
             body,
+            course.rules,
             json_body_bytes=limit,
-            find_route=functools.partial(self._within, visit.route.provider),
-            priced=self._prices_batch(visit),
+            find_route=functools.partial(self._within, provider),
         )
-        whose = self._whose(visit)
-        isolation.judge(visit, body, whose, json_body_bytes=limit)
-        shown = authorize.answer_filter(visit, limit_bytes=limit)
-        makers: tuple[MakeFilter, ...] = (
-            *(() if shown is None else (shown,)),
-            *isolation.answer_filters(visit, body, whose, limit_bytes=limit),
-        )
-        provider = visit.route.provider
-        named = self._addresses(visit)
-        makers += named.filters(limit * 8)
-        passage = visit.ask.passage
-        region = visit.route.region if passage is None else passage.upstream or visit.route.region
-        upstream = region or provider.upstream
-        if upstream is None:
-            raise NotReady(f"{provider.entry.name} has no upstream on this proxy.")
-        # one upstream for all is asked as we are: for `/<host>/…`
-        by_name = visit.route.host != "" and visit.route.region is None
-        headers = http1.upstream_headers(
-            visit.ask.headers, strip=self._strip, authority=upstream.authority
-        )
-        seal = self._seal(provider)
-        asked = Asked.of(call, body)
-        content = self._usage_wish(visit, body)
+        whose = self._whose(visit, shared=shared)
+        isolation.judge(visit, body, whose, course.things, json_body_bytes=limit)
+        makers = course.makers + isolation.answer_filters(visit, body, whose, course.things)
+        named = addresses.Addresses(course.names, visit, self.settings.public_url, self._tokens)
+        if course.has_places:
+            makers += named.filters(limit * 8)
+        content = with_usage(body) if course.asks_usage else None
         if content is not None:
             makers = (strip_for, *makers)
-        if makers or self._admission.may_cut(visit):
-            headers = filters.unconditional(headers)
+        headers = course.whole_headers if makers or course.may_cut else course.headers
+        asked = Asked.of(call, body)
         # Last: from here on it is reserved, and the grant is who remembers that.
         hold = self.book.open(call, asked, admitted)
         try:
             return Grant(
                 call=call,
-                upstream=upstream,
+                upstream=course.upstream,
                 method=visit.ask.method,
-                target=visit.route.named_target if by_name else visit.route.target,
+                target=course.target,
                 headers=headers,
                 filters=makers,
                 addresses=named,
-                seal=seal,
+                seal=course.seal,
                 recipe=provider.recipe,
                 hold=hold,
                 asked=asked,
@@ -314,12 +300,13 @@ class Gate:
         Raises:
             Denied: a rule stands against it, or it cannot be read.
         """
-        isolation.judge_message(grant.visit, content, self._whose(grant.visit))
-        authorize.judge_message(grant.visit, content)
-        if not authorize.names_model(grant.visit, content):
+        visit = grant.visit
+        isolation.judge_message(visit, content, self._whose(visit, shared=self._is_shared(visit)))
+        authorize.judge_message(visit, content)
+        if not authorize.names_model(visit, content):
             return grant
         body = Body(content)
-        call = authorize.judge(grant.visit, body, json_body_bytes=self.limits.json_body_bytes)
+        call = authorize.judge(visit, body, self._course(visit).rules)
         self._admission.name(grant, call, Asked.of(call, body), used)
         return replace(grant, call=call, watched=self._admission.watches(grant.hold))
 
@@ -445,17 +432,12 @@ class Gate:
         if self.draining:
             raise Draining
 
-    def _again(self, ask: Ask, known: KnownHead) -> Visit | None:
-        shared = self._sharing.is_shared(ask.time_s)
-        return again.find(ask, known, self.settings, self._store, shared=shared)
-
-    def _seal(self, provider: Provider) -> Placed | None:
-        """The provider's key as it is put on requests."""
-        known = self._seals.get(id(provider))
-        if known is None:
-            # with the provider, so that no other can come to have its place in memory
-            known = self._seals[id(provider)] = (provider, _seal(provider))
-        return known[1]
+    def _course(self, visit: Visit) -> Course:
+        """What follows of a visit by the settings of now."""
+        course = visit.course
+        if course is None or course.settings is not self.settings:
+            return self._courses.of(visit)
+        return course
 
     def _within(self, provider: Provider, path: str, method: str) -> Route:
         """The way of a request that stands within another one to the same provider."""
@@ -463,50 +445,21 @@ class Gate:
         target = f"/{provider.prefix}{path}"
         return route.find(target, method, settings.providers, settings.query_keys)
 
-    def _names_of(self, provider: Provider) -> addresses.Names:
-        names = self._names.get(provider.prefix)
-        if names is None:
-            names = addresses.Names(provider, self.settings.providers.values())
-            self._names[provider.prefix] = names
-        return names
+    def _is_shared(self, visit: Visit) -> bool:
+        """Whether, by now, more than one user has keys."""
+        self._sharing.look(visit.ask.time_s)
+        return self._sharing.shared
 
-    def _addresses(self, visit: Visit) -> addresses.Addresses:
-        """What becomes of the provider's addresses in an answer."""
-        names = self._names_of(visit.route.provider)
-        return addresses.Addresses(names, visit, self.settings.public_url, self._tokens)
-
-    def _whose(self, visit: Visit) -> Whose:
+    def _whose(self, visit: Visit, *, shared: bool) -> Whose:
         """What the user of a request sees of the account."""
+        settings = self.settings
         return Whose(
             self._store.owners,
             visit,
-            active=self._sharing.is_shared(visit.ask.time_s),
-            unowned_allowed=self.settings.unowned_allowed,
-            shown_to=lambda user: self.settings.policy(user).shown_to,
+            active=shared,
+            unowned_allowed=settings.unowned_allowed,
+            shown_to=settings.shown_to,
         )
-
-    def _counts(self, user: User) -> bool:
-        """Whether limits or budgets hold for somebody, so that the model matters."""
-        scoped = user.scope is not None and user.scope.caps
-        return bool(self.settings.everybody or user.policy.caps or scoped)
-
-    def _prices_batch(self, visit: Visit) -> bool:
-        """Whether it matters what requests within this one cost."""
-        endpoint = visit.route.endpoint
-        return (
-            endpoint is not None
-            and endpoint.requests is not None
-            and self._admission.bounds_money(visit.user)
-        )
-
-    def _usage_wish(self, visit: Visit, body: Body) -> bytes | None:
-        """The body, with the wish that a stream say what it used, where that is wanted and the
-        client has not asked; None leaves it as it is."""
-        if body.content is None or not self._admission.is_counted(visit.user):
-            return None
-        if values_of(visit.ask.headers, b"content-encoding"):
-            return None
-        return with_usage(visit.route.endpoint, visit.route.query, body.content)
 
     def _body_bound(self, user: User) -> tuple[int, str]:
         """How large a body may be, and by which setting."""
@@ -528,10 +481,3 @@ def too_large(visit: Visit) -> BodyTooLarge:
     return BodyTooLarge(
         f"The body is larger than {visit.body_bytes} bytes.", setting=visit.body_setting
     )
-
-
-def _seal(provider: Provider) -> Placed | None:
-    """The provider's key as it is put on requests."""
-    if provider.secret is None:
-        return None
-    return Placed(provider.secret, provider.entry.credential.place)

@@ -393,18 +393,6 @@ def upstream_headers(
     Names in `strip` are lower-case with `-` for `_`; they are compared likewise, since some servers
     read `X_Api_Key` as `X-Api-Key`.
     """
-    known = headers.known if type(headers) is KnownHeaders else None
-    if known is not None:
-        found: tuple[str, Headers] | None = known.recall("upstream", strip)
-        if found is not None and found[0] == authority:
-            return found[1]
-    kept = _upstream_headers(headers, strip, authority)
-    if known is not None:
-        known.keep("upstream", strip, (authority, kept))
-    return kept
-
-
-def _upstream_headers(headers: Headers, strip: frozenset[bytes], authority: str) -> Headers:
     fates = _fates_of(strip)
     kept = [(b"Host", authority.encode("ascii"))]
     dropped: set[bytes] = set()

@@ -19,6 +19,7 @@ from llamakey_addon.quick import quick
 if TYPE_CHECKING:
     from llamakey_addon.addresses import Addresses
     from llamakey_addon.catalogue.models import Endpoint, Entry, Placement
+    from llamakey_addon.course import Course
     from llamakey_addon.filters import MakeFilter
     from llamakey_addon.keys import Secret
     from llamakey_addon.meter import Asked
@@ -439,6 +440,10 @@ class Visit:
     body_bytes: int = 2**50
     """How large it may be, and the setting that says so."""
     body_setting: str = ""
+    shared: bool = True
+    """Whether, when it came, more than one user had keys."""
+    course: Course | None = None
+    """What else follows of it; None where that is to be worked out."""
 
 
 @quick
@@ -464,6 +469,7 @@ class Within:
     """Of all of them; about."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request that is allowed."""

@@ -285,13 +285,18 @@ def make_bench(
     limits: Mapping[str, float] | None = None,
     *,
     name: str = "laptop",
+    environ: Mapping[str, str] | None = None,
     **config: Any,
 ) -> Bench:
-    """A bench with a config.yaml of these limits and settings; alice's key has this name."""
+    """A bench with a config.yaml of these limits and settings; alice's key has this name.
+
+    Arguments:
+        environ: what the environment holds beside OpenAI's key.
+    """
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump({"limits": dict(limits or {}), **config}))
-    environ = {"LLAMAKEY_HOME": str(folder / "data"), "OPENAI_API_KEY": REAL}
-    settings = Settings.load(path, environ)
+    own = {"LLAMAKEY_HOME": str(folder / "data"), "OPENAI_API_KEY": REAL}
+    settings = Settings.load(path, own | dict(environ or {}))
     store = open_store(settings.data_folder)
     minted = mint()
     store.add_key(name, "alice", minted)

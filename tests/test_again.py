@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +20,15 @@ CHAT = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello ther
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
+STREAM = CHAT[:-1] + b',"stream":true}'
+HEADERS = ("Content-Type: application/json", "X-Label: a")
+
+
 def chat(bench: Bench, body: bytes = CHAT) -> int:
     """The status of a request, which is answered where it is sent."""
     bench.rim.out.clear()
     wishes = len(bench.rim.wishes)
-    bench.client(
-        bench.head("POST /openai/v1/chat/completions", "Content-Type: application/json", body=body)
-    )
+    bench.client(bench.head("POST /openai/v1/chat/completions", *HEADERS, body=body))
     if len(bench.rim.wishes) > wishes:
         bench.open()
         bench.answer(OK)
@@ -129,6 +133,82 @@ def test_runs_of_letters_are_found_as_if_each_place_was_tried() -> None:
         ]
         text = b"".join(run + dice.choice((b"", b" ", b'"', b"===")) for run in runs)
         assert _PACKED.subn(b"", text) == plainly.subn(b"", text)
+
+
+def test_a_key_that_has_ended(tmp_path: Path) -> None:
+    with make_bench(tmp_path) as bench:
+        minted = mint()
+        bench.store.add_key("short", "alice", minted, expires_s=time.time() + 100)
+        bench.key = minted.text
+        assert [chat(bench), chat(bench)] == [200, 200]
+        bench.store.expire("short", time.time() - 1)
+        assert chat(bench) == 401
+
+
+def test_a_key_for_another_place(tmp_path: Path) -> None:
+    with make_bench(tmp_path) as bench:
+        minted = mint()
+        bench.store.add_key("here", "alice", minted, networks=["192.0.2.1/32"])
+        bench.key = minted.text
+        assert [chat(bench), chat(bench)] == [200, 200]
+        assert chat(bench.another_road()) == 401  # from 192.0.2.2
+
+
+def test_settings_that_are_reloaded(tmp_path: Path) -> None:
+    """Where it goes, with which key and headers, and what of its answer is asked for."""
+    with make_bench(tmp_path) as bench:
+        assert [chat(bench, STREAM), chat(bench, STREAM)] == [200, 200]
+        before = bench.sent()[-1]
+        assert before.body == STREAM and before.values("X-Label") == ["a"]
+        other = tmp_path / "other"
+        other.mkdir()
+        more: dict[str, Any] = {
+            "metering": {"tag_header": "X-Label"},
+            "providers": {"openai": {"upstream": "https://eu.api.openai.com", "key": "env:OTHER"}},
+            "users": {"alice": {"budgets": [{"spend": 100, "per": "day"}]}},
+        }
+        key = "sk-real-other-0123456789-abcdefghij"
+        with make_bench(other, environ={"OTHER": key}, **more) as second:
+            bench.gate.reload(second.gate.settings)
+        for _ in range(2):
+            assert chat(bench, STREAM) == 200
+            sent = bench.sent()[-1]
+            assert bench.rim.wishes[-1][0].host == "eu.api.openai.com"
+            assert sent.values("Host") == ["eu.api.openai.com"]
+            assert sent.values("Authorization") == [f"Bearer {key}"]
+            assert sent.values("X-Label") == []  # the tag's, which is ours
+            assert sent.values("Accept-Encoding") == ["identity"]
+            assert json.loads(sent.body)["stream_options"] == {"include_usage": True}
+
+
+def test_settings_that_are_reloaded_while_a_body_comes(tmp_path: Path) -> None:
+    with make_bench(tmp_path) as bench:
+        assert chat(bench) == 200
+        request = bench.head("POST /openai/v1/chat/completions", *HEADERS, body=CHAT)
+        bench.client(request[:-10])
+        other = tmp_path / "other"
+        other.mkdir()
+        with make_bench(other, metering={"tag_header": "X-Label"}) as second:
+            bench.gate.reload(second.gate.settings)
+        bench.client(request[-10:])
+        bench.open()
+        assert bench.sent()[-1].values("X-Label") == []
+
+
+def test_somebody_who_gets_a_key_while_a_body_comes(tmp_path: Path) -> None:
+    mine = b'{"input":"Hello","model":"gpt-4o-mini","previous_response_id":"resp_0123456789abcdef"}'
+    with make_bench(tmp_path) as bench:
+        for status in (200, 404):
+            bench.rim.out.clear()
+            request = bench.head("POST /openai/v1/responses", body=mine)
+            bench.client(request[:-10])
+            if status == 404:
+                bench.store.add_key("tower", "bob", mint())
+            bench.client(request[-10:])
+            if status == 200:
+                bench.open()
+                bench.answer(OK)
+            assert bench.got("POST")[0].status == status
 
 
 @pytest.mark.parametrize("before", [0, 1, 511, 512, 700])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamakey_addon.documents import at, one, read, read_object, strings
+from llamakey_addon.documents import at, one, read, read_object
 from llamakey_addon.errors import BadRequest
 
 
@@ -33,15 +33,13 @@ def test_a_name_in_another_case_is_the_name():
     assert one(read_object(b'{"Model": "a"}'), "model") == "a"
 
 
-def test_all_texts_with_the_names_that_they_stand_under():
-    document = read(b'{"a": "1", "b": ["2", {"c": "3"}], "a": "4"}')
-    assert sorted(strings(document)) == [
-        ("", "a"),
-        ("", "a"),
-        ("", "b"),
-        ("", "c"),
-        ("a", "1"),
-        ("a", "4"),
-        ("b", "2"),
-        ("c", "3"),
-    ]
+@pytest.mark.parametrize(
+    "text", [b"", b" ", b"{", b"{}}", b"{} {}", b"\x0b{}", b"NaN", b'{"a":1,}']
+)
+def test_what_is_no_json_is_refused(text):
+    with pytest.raises(BadRequest, match="not JSON"):
+        read(text)
+
+
+def test_spaces_around_a_document():
+    assert read(b" \r\n\t[1] \r\n\t") == [1]

@@ -7,6 +7,8 @@ what was judged is what is sent.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from llamakey_addon import documents
 from llamakey_addon.authorize import batches, models, rules
 from llamakey_addon.authorize.batches import FindRoute
@@ -18,84 +20,123 @@ from llamakey_addon.journey import Body, Call, Headers, Route, Visit, Within
 from llamakey_addon.listings import ListFilter
 
 __all__ = [
+    "Terms",
     "allow",
     "answer_filter",
     "judge",
     "judge_message",
     "judges_messages",
     "names_model",
+    "terms",
     "wants_body",
 ]
 
 _WRITING = ("POST", "PUT", "PATCH", "QUERY")
+_KEPT = 64
+
+type _Said = tuple[tuple[str, ...], str, int]
+"""Which models a request names, why it may use others, how many requests are within it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What of judging a request follows from its head and its sender alone."""
+
+    batch: bool
+    """Whether requests within it are to be judged."""
+    strict: bool
+    """Whether its models must be known for certain."""
+    plainly: bool
+    """Whether it names its model in a body of JSON that comes as it is."""
+    passed: set[_Said] = field(default_factory=set)
+    """What was let pass with this head: it is let pass again without a look."""
 
 
 def _nowhere(path: str, method: str) -> Route:
     raise BadRequest("There are no requests within a request here.")
 
 
+def terms(visit: Visit, *, priced: bool = False) -> Terms:
+    """What follows from the head of a request that `allow` has let pass.
+
+    Arguments:
+        priced: the requests within it matter beyond rules, for what they cost.
+    """
+    endpoint = visit.route.endpoint
+    batch = _holds_requests(visit, priced=priced)
+    return Terms(
+        batch=batch,
+        strict=batch or rules.about_models(visit),
+        plainly=endpoint is not None
+        and endpoint.model == "body"
+        and not documents.is_packed(visit.ask.headers),
+    )
+
+
 def judge(
     visit: Visit,
     body: Body,
+    known: Terms | None = None,
     *,
     json_body_bytes: int = 33554432,
     find_route: FindRoute = _nowhere,
-    priced: bool = False,
 ) -> Call:
     """Let a request pass, or raise Forbidden or BadRequest.
 
     Arguments:
         body: whole, or None while it streams; then its model is unknown.
+        known: the terms of its head, which was let pass; else it is judged as well.
         json_body_bytes: up to which size a compressed body is unpacked to be read.
         find_route: the way of a request within this one.
-        priced: the requests within it matter beyond rules, for what they cost.
     """
-    allow(visit)
+    if known is None:
+        allow(visit)
+        known = terms(visit)
     endpoint = visit.route.endpoint
     if endpoint is not None and endpoint.model == "message" and not body.content:
         return Call(visit, "")  # the head of a WebSocket: its messages are judged as they come
-    batch = _holds_requests(visit, priced=priced)
-    named = models.find(
-        visit, body, json_body_bytes=json_body_bytes, strict=batch or rules.about_models(visit)
-    )
+    if known.plainly and body.content:
+        assert endpoint is not None
+        named = models.of_object(endpoint, documents.read_object(body.content))
+    else:
+        named = models.find(visit, body, json_body_bytes=json_body_bytes, strict=known.strict)
+    within = _judge_within(visit, body, named, find_route) if known.batch else ()
+    said = (named.names, named.unknown, sum(part.requests for part in within) if within else 0)
+    if said not in known.passed:
+        _check(visit, named, inner=said[2])
+        if len(known.passed) >= _KEPT:
+            known.passed.clear()
+        known.passed.add(said)
+    return Call(visit, named.main, within)
+
+
+def _judge_within(
+    visit: Visit, body: Body, named: Named, find_route: FindRoute
+) -> tuple[Within, ...]:
+    """Judge each request within this one; how many there are of which kind."""
     inner = 0
     seen: dict[tuple[str, str], tuple[Endpoint | None, int]] = {}
-    if batch:
-        for within, of_it in batches.within(visit, named, find_route):
-            inner += 1
-            allow(within)
-            _check(within, of_it, inner=0)
-            to = within.route.endpoint
-            kind = ("" if to is None else to.name, of_it.main)
-            seen[kind] = (to, seen.get(kind, (to, 0))[1] + 1)
-    _check(visit, named, inner=inner)
+    for within, of_it in batches.within(visit, named, find_route):
+        inner += 1
+        allow(within)
+        _check(within, of_it, inner=0)
+        to = within.route.endpoint
+        kind = ("" if to is None else to.name, of_it.main)
+        seen[kind] = (to, seen.get(kind, (to, 0))[1] + 1)
     size = len(body.content or b"")
-    return Call(
-        visit,
-        named.main,
-        tuple(
-            Within(to, model, count, size * count // inner)
-            for (_, model), (to, count) in seen.items()
-        ),
+    return tuple(
+        Within(to, model, count, size * count // inner) for (_, model), (to, count) in seen.items()
     )
 
 
 def allow(visit: Visit) -> None:
     """Raise Forbidden where a policy stands against the head of a request.
 
-    By itself it serves to refuse a body before it is read. What was let pass is let pass again
-    without a look: it follows from the head, the route and the policies alone.
+    By itself it serves to refuse a body before it is read.
     """
-    known, user, route = visit.ask.known, visit.user, visit.route
-    if known is not None and (passed := known.recall("allowed", route)) is not None:
-        policy, scope = passed
-        if policy is user.policy and scope is user.scope:
-            return
-    for policy in rules.policies(user):
+    for policy in rules.policies(visit.user):
         rules.check_head(visit, policy)
     rules.check_minting(visit)
-    if known is not None:
-        known.keep("allowed", route, (user.policy, user.scope))
 
 
 def wants_body(visit: Visit, *, counted: bool, priced: bool = False) -> bool:
@@ -182,20 +223,11 @@ def _holds_requests(visit: Visit, *, priced: bool) -> bool:
 
 
 def _check(visit: Visit, named: Named, *, inner: int) -> None:
-    """Raise where a policy stands against the models that are named. What was let pass with the
-    same head is let pass again: it follows from both alone."""
-    known, user = visit.ask.known, visit.user
-    said = (named.names, named.unknown, inner)
-    if known is not None and (passed := known.recall("models", visit.route)) is not None:
-        policy, scope, before = passed
-        if policy is user.policy and scope is user.scope and before == said:
-            return
-    _check_models(visit, named, inner)
-    if known is not None:
-        known.keep("models", visit.route, (user.policy, user.scope, said))
+    """Raise where a policy stands against the models that are named.
 
-
-def _check_models(visit: Visit, named: Named, inner: int) -> None:
+    Arguments:
+        inner: how many requests stand in its body.
+    """
     provider = visit.route.provider
     for policy in rules.policies(visit.user):
         rules.check_models(visit, policy, named, inner=inner)

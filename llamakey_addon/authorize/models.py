@@ -93,7 +93,7 @@ def of_message(endpoint: Endpoint, content: bytes) -> Named:
 def of_object(endpoint: Endpoint, document: Object) -> Named:
     """The models that the body of a request to this endpoint names; see `find`."""
     named = _one(documents.at(document, endpoint.model_field), endpoint, document)
-    more = _further(endpoint, document)
+    more = _further(endpoint, document) if endpoint.model_also else ()
     if not more:
         return named
     # A list of fallbacks is as good as a model: without `model`, its first is the main one.
@@ -186,8 +186,8 @@ def _of_none(visit: Visit, endpoint: Endpoint, content: bytes | None, body: Body
     return Named()
 
 
-def _one(values: Any, endpoint: Endpoint, document: Object) -> Named:
-    name = next(iter(values), None)
+def _one(values: list[Any], endpoint: Endpoint, document: Object) -> Named:
+    name = values[0] if values else None
     if isinstance(name, str) and name:
         return Named((checked(name),), document=document)
     what = "names no" if name is None or name == "" else "has something that is no text as"

@@ -29,18 +29,6 @@ def any_rules(user: User) -> bool:
 
 def about_models(visit: Visit) -> bool:
     """Whether it hangs on the models of a request if it is allowed."""
-    known, user, route = visit.ask.known, visit.user, visit.route
-    if known is not None and (found := known.recall("about models", route)) is not None:
-        policy, scope, about = found
-        if policy is user.policy and scope is user.scope:
-            return bool(about)
-    about = _about_models(visit)
-    if known is not None:
-        known.keep("about models", route, (user.policy, user.scope, about))
-    return about
-
-
-def _about_models(visit: Visit) -> bool:
     for policy in policies(visit.user):
         if any(rule.models and _fits(visit, rule, every=False) for rule in policy.deny):
             return True

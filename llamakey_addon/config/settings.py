@@ -183,6 +183,10 @@ class Settings:
         """What a user may do, with what their team has. Names are compared without case."""
         return self.people.policy(user)
 
+    def shown_to(self, user: str) -> frozenset[str]:
+        """Who sees and uses what a user makes, beside that user: names as compared, or `*`."""
+        return self.people.policy(user).shown_to
+
     @property
     def everybody(self) -> tuple[Cap, ...]:
         """Bounds on all requests of this proxy together."""

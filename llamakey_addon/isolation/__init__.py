@@ -9,7 +9,8 @@ before the client has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,10 +25,68 @@ from llamakey_addon.isolation.whose import Whose
 from llamakey_addon.journey import Body, Headers, Visit
 from llamakey_addon.readings import readings
 
-__all__ = ["Sharing", "Whose", "answer_filters", "judge", "judge_message", "may_peek", "wants_body"]
+__all__ = [
+    "Sharing",
+    "Terms",
+    "Whose",
+    "answer_filters",
+    "judge",
+    "judge_message",
+    "may_peek",
+    "terms",
+    "wants_body",
+]
 
 _WRITING = ("POST", "PUT", "PATCH", "DELETE", "QUERY")
 _OTHER_ENCODINGS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+type _MakeFor = Callable[[Whose], MakeFilter]
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """An answer that tells of somebody's things, and what reads or prunes it."""
+
+    make: _MakeFor
+    kept: Kind | None = None
+    """It tells of something new only if the provider keeps what it makes; None: in any case."""
+    shared: bool = False
+    """It matters only where the account is shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What of judging a request, and of reading its answer, follows from its head alone."""
+
+    kinds: Kinds
+    named: tuple[Mention, ...] | None
+    """What its path and query name; None where the path can be read in too many ways."""
+    reads: bool
+    """Whether its body may name anything."""
+    peeks: bool
+    """Whether the body's first bytes tell that it names nothing."""
+    is_form: bool
+    is_packed: bool
+    tellings: tuple[_Telling, ...]
+
+
+def terms(visit: Visit, *, limit_bytes: int) -> Terms:
+    """What follows from the head of a request.
+
+    Arguments:
+        limit_bytes: up to which an answer is read as a whole.
+    """
+    kinds = kinds_of(visit.route.provider.entry)
+    headers = visit.ask.headers
+    return Terms(
+        kinds=kinds,
+        named=_in_head(visit, kinds) if kinds.all else (),
+        reads=wants_body(visit, active=True),
+        peeks=may_peek(visit),
+        is_form=forms.is_form(headers),
+        is_packed=documents.is_packed(headers),
+        tellings=tuple(_tellings(visit, kinds, limit_bytes)) if kinds.all else (),
+    )
 
 
 def wants_body(visit: Visit, *, active: bool) -> bool:
@@ -53,35 +112,38 @@ def may_peek(visit: Visit) -> bool:
     )
 
 
-def judge(visit: Visit, body: Body, whose: Whose, *, json_body_bytes: int) -> None:
+def judge(
+    visit: Visit, body: Body, whose: Whose, terms: Terms, *, json_body_bytes: int = 33554432
+) -> None:
     """Let a request pass that names only what its user may see.
 
     Raises:
         Absent: it names something else.
         BadRequest, Forbidden: what it names cannot be known.
     """
-    kinds = kinds_of(visit.route.provider.entry)
-    if not whose.active or not kinds.all:
+    if not whose.active or not terms.kinds.all:
         return
-    known = visit.ask.known
-    if known is None or not known.recall("names nothing", visit.route):
-        named = False
-        for mention in _in_head(visit, kinds):
-            named = True
-            whose.check(mention)
-        if known is not None and not named:
-            known.keep("names nothing", visit.route, True)
-    if wants_body(visit, active=True):
-        if body.content is None:
-            if may_peek(visit) and body.start and not documents.may_be_json(body.start):
-                return  # a file
-            raise Forbidden(
-                "The body is longer than is read before a request is judged, and may name what "
-                "others made. Send a shorter one.",
-                setting="limits.json_body_bytes",
-            )
-        for mention in _in_body(visit, body.content, kinds, json_body_bytes):
-            whose.check(mention)
+    if terms.named is None:
+        raise BadRequest("The path can be read in too many ways. Write it plainly.")
+    for mention in terms.named:
+        whose.check(mention)
+    if not terms.reads:
+        return
+    content = body.content
+    if content is None:
+        if terms.peeks and body.start and not documents.may_be_json(body.start):
+            return  # a file
+        raise Forbidden(
+            "The body is longer than is read before a request is judged, and may name what "
+            "others made. Send a shorter one.",
+            setting="limits.json_body_bytes",
+        )
+    if content.startswith(b"{") and not terms.is_packed and not terms.is_form:
+        mentions = terms.kinds.in_document(documents.read(content))
+    else:
+        mentions = list(_in_body(visit, content, terms, json_body_bytes))
+    for mention in mentions:
+        whose.check(mention)
 
 
 def judge_message(visit: Visit, content: bytes, whose: Whose) -> None:
@@ -89,68 +151,73 @@ def judge_message(visit: Visit, content: bytes, whose: Whose) -> None:
     kinds = kinds_of(visit.route.provider.entry)
     if not whose.active or not kinds.all:
         return
-    for mention in _in_document(documents.read(content), kinds):
+    for mention in kinds.in_document(documents.read(content)):
         whose.check(Mention(mention.kind, mention.id, False))
 
 
-def answer_filters(
-    visit: Visit, body: Body, whose: Whose, *, limit_bytes: int
-) -> tuple[MakeFilter, ...]:
+def answer_filters(visit: Visit, body: Body, whose: Whose, terms: Terms) -> tuple[MakeFilter, ...]:
     """What reads, or prunes, the answer."""
-    kinds = kinds_of(visit.route.provider.entry)
-    if not kinds.all:
+    if not terms.tellings:
         return ()
+    return tuple(
+        [
+            telling.make(whose)
+            for telling in terms.tellings
+            if (whose.active or not telling.shared)
+            and (telling.kept is None or _is_kept(telling.kept, visit, body, terms))
+        ]
+    )
+
+
+def _tellings(visit: Visit, kinds: Kinds, limit_bytes: int) -> Iterator[_Telling]:
     method = visit.ask.method
     endpoint = visit.route.endpoint
-    makers: list[MakeFilter] = []
-    learn: partial[Any]
     if (found := kinds.what(visit.route.named_path, method)) is not None:
         kind, what, id = found
         if what == "list":
-            if whose.active and kind.owned.listed:
-                makers.append(_for_list(kind, kinds, whose, limit_bytes))
+            if kind.owned.listed:
+                yield _Telling(partial(_for_list, kind, kinds, limit_bytes), shared=True)
         elif what == "make":
-            if _is_kept(kind, visit, body):
-                learn = partial(answers.claim_new, kind, kinds, whose)
-                makers.append(_for_told(learn, limit_bytes))
+            yield _Telling(partial(_for_new, kind, kinds, limit_bytes), kept=kind)
         elif method == "DELETE":
             if visit.route.named_path.rstrip("/").endswith(f"/{id}"):
-                makers.append(_for_deleted(kind, whose, kind.normal(id) or id))
+                yield _Telling(partial(_for_deleted, kind, kind.normal(id) or id))
         elif kind.owned.yields:
-            learn = partial(answers.claim_yields, kind, kinds, whose)
-            makers.append(_for_told(learn, limit_bytes))
+            yield _Telling(partial(_for_yields, kind, kinds, limit_bytes))
     if endpoint is not None and method in _WRITING:
         for kind in kinds.all:
-            if endpoint.name in kind.owned.made_by and _is_kept(kind, visit, body):
-                learn = partial(answers.claim_new, kind, kinds, whose)
-                makers.append(_for_told(learn, limit_bytes))
-    return tuple(makers)
+            if endpoint.name in kind.owned.made_by:
+                yield _Telling(partial(_for_new, kind, kinds, limit_bytes), kept=kind)
 
 
 # --- what a request names -------------------------------------------------------------------------
 
 
-def _in_head(visit: Visit, kinds: Kinds) -> Iterator[Mention]:
+def _in_head(visit: Visit, kinds: Kinds) -> tuple[Mention, ...] | None:
+    """What path and query name; None where the path can be read in too many ways."""
     paths = readings(visit.route.named_path)
     if not paths:
-        raise BadRequest("The path can be read in too many ways. Write it plainly.")
+        return None
+    named: list[Mention] = []
     for path in paths:
         found = kinds.what(path, visit.ask.method)
         if found is not None and found[1] == "item":
             kind, _, id = found
-            yield Mention(kind, kind.normal(id) or id, True)
+            named.append(Mention(kind, kind.normal(id) or id, True))
         for segment in path.split("/"):
-            yield from kinds.in_text("", segment)
-        yield from kinds.in_text("", path)
+            named += kinds.in_text("", segment)
+        named += kinds.in_text("", path)
     for name, value in parse_qsl(visit.route.query, keep_blank_values=True):
-        yield from kinds.in_text(name.removesuffix("[]"), value)
+        named += kinds.in_text(name.removesuffix("[]"), value)
+    return tuple(named)
 
 
-def _in_body(visit: Visit, content: bytes, kinds: Kinds, limit: int) -> Iterator[Mention]:
+def _in_body(visit: Visit, content: bytes, terms: Terms, limit: int) -> Iterator[Mention]:
     if not content:
         return
+    kinds = terms.kinds
     plain = documents.decoded(content, visit.ask.headers, limit)
-    if forms.is_form(visit.ask.headers):
+    if terms.is_form:
         for part in forms.read(plain, visit.ask.headers).parts:
             if not part.is_file:
                 text = part.content.decode("utf-8", "replace")
@@ -159,17 +226,10 @@ def _in_body(visit: Visit, content: bytes, kinds: Kinds, limit: int) -> Iterator
     if plain.startswith(_OTHER_ENCODINGS) or (plain[:1] in b"\0{[" and b"\0" in plain[:4]):
         raise BadRequest("The body is in an encoding that is not read here. Send it in UTF-8.")
     if documents.may_be_json(plain):
-        yield from _in_document(documents.read(plain), kinds)
+        yield from kinds.in_document(documents.read(plain))
         return
     for name, value in parse_qsl(plain[: 1 << 20].decode("utf-8", "replace")):
         yield from kinds.in_text(name.removesuffix("[]"), value)
-
-
-def _in_document(document: Any, kinds: Kinds) -> Iterator[Mention]:
-    in_text, plain = kinds.in_text, kinds.plain
-    for pair in documents.strings(document):
-        if pair not in plain and (found := in_text(*pair)):
-            yield from found
 
 
 def _is_upload(visit: Visit) -> bool:
@@ -186,33 +246,43 @@ def _is_upload(visit: Visit) -> bool:
     )
 
 
-def _is_kept(kind: Kind, visit: Visit, body: Body) -> bool:
+def _is_kept(kind: Kind, visit: Visit, body: Body, terms: Terms) -> bool:
     """Whether the provider keeps what it makes, by the request's `store`."""
     if kind.owned.kept == "always":
         return True
     default = kind.owned.kept == "store: not false"
-    if not body.content:
+    plain = body.content
+    if not plain:
         return default
     try:
-        plain = documents.decoded(body.content, visit.ask.headers, 1 << 30)
+        if terms.is_packed:
+            plain = documents.decoded(plain, visit.ask.headers, 1 << 30)
         stored = documents.read_object(plain).values_of("store")
     except BadRequest:
         return True
-    return any(value is not False and value is not None for value in stored) or (
-        default and not stored
-    )
+    if not stored:
+        return default
+    return any(value is not False and value is not None for value in stored)
 
 
 # --- what an answer tells -------------------------------------------------------------------------
 
 
-def _for_list(kind: Kind, kinds: Kinds, whose: Whose, limit_bytes: int) -> MakeFilter:
+def _for_list(kind: Kind, kinds: Kinds, limit_bytes: int, whose: Whose) -> MakeFilter:
     def make(status: int, headers: Headers) -> Filter | None:
         if not 200 <= status < 300:
             return None
         return answers.OwnList(kind, kinds, whose, limit_bytes)
 
     return make
+
+
+def _for_new(kind: Kind, kinds: Kinds, limit_bytes: int, whose: Whose) -> MakeFilter:
+    return _for_told(partial(answers.claim_new, kind, kinds, whose), limit_bytes)
+
+
+def _for_yields(kind: Kind, kinds: Kinds, limit_bytes: int, whose: Whose) -> MakeFilter:
+    return _for_told(partial(answers.claim_yields, kind, kinds, whose), limit_bytes)
 
 
 def _for_told(learn: partial[Any], limit_bytes: int) -> MakeFilter:
@@ -227,7 +297,7 @@ def _for_told(learn: partial[Any], limit_bytes: int) -> MakeFilter:
     return make
 
 
-def _for_deleted(kind: Kind, whose: Whose, id: str) -> MakeFilter:
+def _for_deleted(kind: Kind, id: str, whose: Whose) -> MakeFilter:
     def make(status: int, headers: Headers) -> Filter | None:
         if 200 <= status < 300:
             whose.release(kind, id)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from llamakey_addon.catalogue.models import Entry, Owned
+from llamakey_addon.documents import Object
 
 type Doing = Literal["list", "make", "item"]
 
@@ -67,8 +68,9 @@ class Kinds:
     """By name without case: the kinds whose ids stand under it."""
     _paths: dict[tuple[str, bool], tuple[Kind, Doing, str] | None] = field(default_factory=dict)
     plain: set[tuple[str, str]] = field(default_factory=set)
-    """Short texts that hold no id, with the names that they stand under: names of fields, most of
-    all."""
+    """Short texts that hold no id, with the names that they stand under."""
+    dull: set[str] = field(default_factory=set)
+    """Short names that are no id, and under which none stands for certain."""
 
     def what(self, path: str, method: str) -> tuple[Kind, Doing, str] | None:
         """What a request with this path does to which kind, and the id of an item."""
@@ -92,11 +94,57 @@ class Kinds:
             return kind, "item", segment.partition(":")[0]
         return None
 
-    def in_text(self, name: str, text: str) -> Sequence[Mention]:
-        """The ids in a text that stands under a name."""
+    def in_document(self, document: Any) -> list[Mention]:
+        """The ids in a document: in its texts, and in the names of its objects.
+
+        One step for each value, and most of them end where they begin: nearly every text is words,
+        or one that came before, and nearly every name is.
+        """
+        found: list[Mention] = []
+        plain, dull = self.plain, self.dull
+        waiting: list[tuple[str, Any]] = [("", [document])]
+        while waiting:
+            name, value = waiting.pop()
+            if type(value) is Object:
+                pairs: Iterable[tuple[str, Any]] = value
+            else:
+                pairs = [(name, item) for item in value]
+            for pair in pairs:
+                name, value = pair
+                is_dull = name in dull
+                if not is_dull:
+                    is_dull = self._look_at_name(name, found)
+                if type(value) is str:
+                    if is_dull and (" " in value or len(value) > _LONGEST or pair in plain):
+                        continue
+                    found += self.in_text(name, value)
+                elif isinstance(value, list):
+                    waiting.append(pair)
+        return found
+
+    def _look_at_name(self, name: str, found: list[Mention]) -> bool:
+        """Whether nothing is certain of what stands under a name; ids in the name itself are added
+        to `found`."""
+        mentions = () if ("", name) in self.plain else self.in_text("", name)
+        found += mentions
+        if self._certain(name) is not None:
+            return False
+        if not mentions and len(name) <= _SHORT:
+            if len(self.dull) >= _KEPT:
+                self.dull.clear()
+            self.dull.add(name)
+        return True
+
+    def _certain(self, name: str) -> tuple[Kind, ...] | None:
+        """The kinds whose ids stand under a name."""
         certain = self.fields.get(name)
         if certain is None and not name.islower():
             certain = self.fields.get(name.casefold())
+        return certain
+
+    def in_text(self, name: str, text: str) -> Sequence[Mention]:
+        """The ids in a text that stands under a name."""
+        certain = self._certain(name)
         if certain is None and (len(text) > _LONGEST or " " in text):
             return ()  # words, and not a name
         found = self._in_text(text, certain or ())

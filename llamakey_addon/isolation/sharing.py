@@ -12,17 +12,21 @@ class Sharing:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._shared = True
+        self.shared = True
+        """Whether more than one user has keys that are valid, as of the last look."""
         self._as_of = -1
 
-    def is_shared(self, now_s: float) -> bool:
-        """Whether more than one user has keys that are valid. Raises NotReady."""
+    def look(self, now_s: float) -> int:
+        """The validity of the keys (`Store.validity`), after a look at them where it is another.
+
+        Raises NotReady.
+        """
         try:
             validity = self._store.validity(now_s)
             if validity != self._as_of:
                 rows = self._store.keys()
                 users = {folded(row.user) for row in rows if row.ended(now_s) is None}
-                self._shared = len(users) > 1
+                self.shared = len(users) > 1
                 self._as_of = validity
         except StoreError as error:
             raise NotReady(
@@ -30,4 +34,4 @@ class Sharing:
                 "its owner.",
                 detail=str(error),
             ) from error
-        return self._shared
+        return validity

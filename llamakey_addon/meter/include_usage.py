@@ -1,8 +1,9 @@
 """OpenAI's streams say what was used only when they are asked: for callers with caps we ask, and
 take what that adds out again.
 
-    content = with_usage(endpoint, query, content)   # None: leave the request as it is
-    strip = strip_for(status, headers)               # the filter of the answer to a changed request
+    may_ask(endpoint, query)                    # whether such an endpoint can be asked at all
+    content = with_usage(content, members)      # None: leave the request as it is
+    strip = strip_for(status, headers)          # the filter of the answer to a changed request
 
 Asked for, a stream has one event more, with empty `choices` and the figures, and `"usage":null` in
 every other one (https://platform.openai.com/docs/api-reference/chat-streaming). The client gets
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -26,23 +28,44 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _ASK: Final = '"include_usage":true'
 
 
-def with_usage(endpoint: Endpoint | None, query: str, content: bytes) -> bytes | None:
-    """The body of a request, changed so that its stream says what it used.
-
-    None where it is to stay as it is: the endpoint does not know the option, nothing is streamed,
-    the client asks for usage itself, or the body could be read in two ways (a name that stands
-    twice, an option that is no object). All bytes of the client's stay; only the option is put in.
+def may_ask(endpoint: Endpoint | None, query: str) -> bool:
+    """Whether a stream of this endpoint says what it used when it is asked to.
 
     Arguments:
-        query: of the request, without `?`.
-        content: JSON without a Content-Encoding.
+        query: of the request, without `?`: some versions of an API know the option, others not.
     """
-    if endpoint is None or not endpoint.include_usage or not _since(endpoint, query):
+    if endpoint is None or not endpoint.include_usage:
+        return False
+    if not endpoint.include_usage_since:
+        return True
+    asked = dict(parse_qsl(query, keep_blank_values=True))
+    return all(asked.get(name, "") >= least for name, least in endpoint.include_usage_since.items())
+
+
+def with_usage(content: bytes, members: Sequence[tuple[str, object]]) -> bytes | None:
+    """The body of a request, changed so that its stream says what it used.
+
+    None where it is to stay as it is: nothing is streamed, the client asks for usage itself, or the
+    body could be read in two ways (a name that stands twice, an option that is no object). All
+    bytes of the client's stay; only the option is put in.
+
+    Arguments:
+        content: a JSON object in UTF-8, without a Content-Encoding.
+        members: the outermost ones, in their order, doubled names included; objects among them are
+            pairs likewise.
+    """
+    streams = [value for name, value in members if name == "stream"]
+    if len(streams) != 1 or streams[0] is not True:
         return None
-    if b'"stream"' not in content and b"\\" not in content:
-        return None  # nor is the name written with escapes
+    options = [value for name, value in members if name == "stream_options"]
+    if not options:
+        end = content.rindex(b"}")
+        return b'%b,"stream_options":{%b}%b' % (content[:end], _ASK.encode(), content[end:])
+    (option, *others) = options
+    if others or (isinstance(option, list) and ("include_usage", True) in option):
+        return None  # doubtful, or the client's own wish
+    text = content.decode("utf-8")
     try:
-        text = content.decode("utf-8")
         splice = _splice(text)
     except (ValueError, RecursionError):
         return None
@@ -50,14 +73,6 @@ def with_usage(endpoint: Endpoint | None, query: str, content: bytes) -> bytes |
         return None
     start, end, new = splice
     return (text[:start] + new + text[end:]).encode()
-
-
-def _since(endpoint: Endpoint, query: str) -> bool:
-    """Whether the request's version of the API knows the option."""
-    if not endpoint.include_usage_since:
-        return True
-    asked = dict(parse_qsl(query, keep_blank_values=True))
-    return all(asked.get(name, "") >= least for name, least in endpoint.include_usage_since.items())
 
 
 class _Member(NamedTuple):
@@ -104,18 +119,11 @@ def _skip(text: str, at: int) -> int:
 
 
 def _splice(text: str) -> tuple[int, int, str] | None:
-    """From where to where a text is replaced, and by what."""
+    """From where to where a text is replaced that has the option, and by what."""
     members, end = _members(text, _skip(text, 0))
     if _skip(text, end) != len(text):
         return None
-    streams = [member for member in members if member.name == "stream"]
-    options = [member for member in members if member.name == "stream_options"]
-    if len(streams) != 1 or streams[0].value is not True or len(options) > 1:
-        return None
-    if not options:
-        at = streams[0].end
-        return at, at, f',"stream_options":{{{_ASK}}}'
-    (option,) = options
+    (option,) = (member for member in members if member.name == "stream_options")
     if option.value is None:
         return option.start, option.end, f"{{{_ASK}}}"
     if not isinstance(option.value, dict):

@@ -8,10 +8,11 @@ import re
 
 import pytest
 
-from llamakey_addon import catalogue
+from llamakey_addon import catalogue, course
 from llamakey_addon.catalogue.models import Endpoint
+from llamakey_addon.journey import Body
 from llamakey_addon.meter import meter_for
-from llamakey_addon.meter.include_usage import Strip, strip_for, with_usage
+from llamakey_addon.meter.include_usage import Strip, may_ask, strip_for
 
 ASK = '"stream_options":{"include_usage":true}'
 
@@ -26,13 +27,18 @@ CHAT = endpoint("openai", "chat")
 # --- the request ----------------------------------------------------------------------------------
 
 
+def with_usage(endpoint: Endpoint | None, query: str, content: bytes) -> bytes | None:
+    """What is sent in place of a body; None for the body itself."""
+    return course.with_usage(Body(content)) if may_ask(endpoint, query) else None
+
+
 @pytest.mark.parametrize(
     ("asked", "sent"),
     [
         ('{"stream":true}', '{"stream":true,' + ASK + "}"),
         (
             '{"model": "gpt-4o",\r\n\t"stream" : true , "n":1.0, "a":"\\u00e9é"}\n',
-            '{"model": "gpt-4o",\r\n\t"stream" : true,' + ASK + ' , "n":1.0, "a":"\\u00e9é"}\n',
+            '{"model": "gpt-4o",\r\n\t"stream" : true , "n":1.0, "a":"\\u00e9é",' + ASK + "}\n",
         ),
         (
             '{"stream_options": null, "stream": true}',

@@ -34,9 +34,9 @@ class Course:
     """By which it was worked out."""
     upstream: Upstream
     target: str
-    headers: Headers
+    headers: Template
     """Everything that goes upstream but the credential and the body's framing."""
-    whole_headers: Headers
+    whole_headers: Template
     """The same where the answer is changed or may be cut: it is to come whole, and in no
     content-coding."""
     seal: Placed | None
@@ -52,6 +52,21 @@ class Course:
     """Whether the answer may have to be ended with a word."""
     asks_usage: bool
     """Whether a stream is to say what it used."""
+
+
+type Template = tuple[tuple[int, tuple[bytes, bytes]], ...]
+"""Headers of a request upstream: where each stands in the client's head, or -1 and the header."""
+
+
+def filled(template: Template, headers: Headers) -> Headers:
+    """The headers upstream for this head of the client's. Heads that are known as one may differ in
+    values that nothing hangs on."""
+    return tuple([own if place < 0 else headers[place] for place, own in template])
+
+
+def _template(kept: Headers, headers: Headers) -> Template:
+    places = {id(pair): place for place, pair in enumerate(headers)}
+    return tuple((places.get(id(pair), -1), pair) for pair in kept)
 
 
 class Courses:
@@ -84,8 +99,8 @@ class Courses:
             settings=self._settings,
             upstream=upstream,
             target=way.named_target if by_name else way.target,
-            headers=headers,
-            whole_headers=filters.unconditional(headers),
+            headers=_template(headers, visit.ask.headers),
+            whole_headers=_template(filters.unconditional(headers), visit.ask.headers),
             seal=seal(provider),
             names=names,
             has_places=bool(names.places_in(way)),

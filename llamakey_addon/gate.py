@@ -33,7 +33,7 @@ from llamakey_addon import (
 )
 from llamakey_addon.book import Admitted, Book, Journal
 from llamakey_addon.config import Limits, Settings
-from llamakey_addon.course import Course, Courses, with_usage
+from llamakey_addon.course import Course, Courses, filled, with_usage
 from llamakey_addon.credentials.vault import Vault
 from llamakey_addon.cutting import Stream
 from llamakey_addon.door import Door
@@ -266,7 +266,8 @@ class Gate:
         content = with_usage(body) if course.asks_usage else None
         if content is not None:
             makers = (strip_for, *makers)
-        headers = course.whole_headers if makers or course.may_cut else course.headers
+        whole = makers or course.may_cut
+        headers = filled(course.whole_headers if whole else course.headers, visit.ask.headers)
         asked = Asked.of(call, body)
         # Last: from here on it is reserved, and the grant is who remembers that.
         hold = self.book.open(call, asked, admitted)

@@ -68,7 +68,8 @@ class Rim(Protocol):
 
     def to_client(self, data: bytes) -> None: ...
     def flush(self) -> None:
-        """A step of the road is over: what it had for the client may leave, in one piece."""
+        """A step of the road is over, or its answer is whole: what it had for the client may leave,
+        in one piece."""
 
     def pause_client(self) -> None: ...
     def resume_client(self) -> None: ...

@@ -1027,6 +1027,7 @@ class Road:
         if x.chunked_out:
             trailers = [mask_all(line, x.spelled) for line in x.answer_body.trailers]
             self._rim.to_client(framing.last_chunk([] if _changes(x) else trailers))
+        self._rim.flush()  # nobody waits for the book
         link, x.link = x.link, None
         assert x.answer is not None
         if link is not None:

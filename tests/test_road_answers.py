@@ -71,6 +71,22 @@ def test_answers_in_any_pieces(bench: Bench, kind: str, cuts: list[int]) -> None
     assert bench.only_receipt().bytes_down == len(body)
 
 
+def test_an_answer_leaves_before_it_is_booked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[tuple[bytes, int]] = []
+    monkeypatch.setattr(
+        bench.rim, "flush", lambda: left.append((bytes(bench.rim.out[-6:]), len(bench.receipts)))
+    )
+    for kind, (end, booked) in {"length": (b"abcdef", 0), "chunked": (b" 1\r\n\r\n", 1)}.items():
+        bench.client(bench.head("GET /openai/v1/models"))
+        bench.open()
+        left.clear()
+        bench.answer(ANSWERS[kind][0])
+        assert left[0] == (end, booked)
+        assert len(bench.receipts) == booked + 1
+
+
 def test_each_piece_of_a_stream_passes_at_once(bench: Bench) -> None:
     bench.client(bench.head("GET /openai/v1/models"))
     bench.open()

@@ -25,12 +25,16 @@ type _Item = Receipt | tuple[float, str]
 
 
 class Console:
-    """Lines for people, written by a thread."""
+    """Lines for people, written by a thread.
+
+    They are made where they are put: made by the thread, a hundred at a time, they would hold up
+    whatever request comes meanwhile.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._style = Style.of(stream)
-        self._waiting: deque[_Item] = deque()
+        self._waiting: deque[str] = deque()
         self._dropped = 0
         self._busy = False
         self._awake = False
@@ -45,7 +49,7 @@ class Console:
         if len(self._waiting) >= _WAITING_LINES:
             self._dropped += 1
             return
-        self._waiting.append(item)
+        self._waiting.append(self._line(item))
         if not self._awake:
             with self._changed:
                 self._awake = True
@@ -74,9 +78,8 @@ class Console:
                 self._busy = self._awake = True
                 self._changed.wait_for(lambda: self._hurry, _TOGETHER_S)
                 self._hurry = self._closing
-            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
             dropped, self._dropped = self._dropped, 0
-            lines = [self._line(item) for item in batch]
             if dropped:
                 lines.append(f"({dropped} lines dropped: the console did not take them in time)")
             if not self._emit(lines):

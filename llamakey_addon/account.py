@@ -5,7 +5,6 @@ from __future__ import annotations
 from llamakey_addon.journey import (
     NO_COUNTS,
     Ask,
-    Counts,
     Grant,
     Metered,
     Provider,
@@ -58,18 +57,29 @@ def closing(usage: Usage, metered: Metered, bill: Bill, *, uncounted: bool) -> C
 def served(grant: Grant, usage: Usage, row: Closing) -> Receipt:
     """The receipt of a request that was let through."""
     call = grant.call
-    provider = call.visit.route.provider
-    return _receipt(
-        call.visit.ask,
-        call.visit,
-        provider,
+    visit, facts = call.visit, grant.hold.opening.facts
+    ask, user = visit.ask, visit.user
+    first_s = usage.first_byte_s
+    return Receipt(
+        id=ask.id,
+        time_s=ask.time_s,
+        peer=ask.peer,
+        user=user.name,
+        key_name=user.key_name,
+        provider=facts.provider,
+        endpoint=facts.endpoint,
+        method=ask.method,
+        path=facts.path,
         model=call.model,
         status=usage.status,
-        usage=usage,
-        total_s=usage.total_s,
+        bytes_up=usage.bytes_up,
+        bytes_down=usage.bytes_down,
+        first_byte_ms=None if first_s is None else first_s * 1000,
+        total_ms=usage.total_s * 1000,
         end=usage.end,
-        note=_note(provider, usage),
-        tag=grant.hold.opening.facts.tag,
+        note=_note(visit.route.provider, usage),
+        team=facts.team,
+        tag=facts.tag,
         counts=row.counts,
         cost_nusd=row.cost_nusd,
         quality=row.quality,
@@ -94,41 +104,6 @@ def unserved(
     Arguments:
         row: of one that was let through all the same.
     """
-    usage = Usage(status, bytes_up, 0, None, total_s, end)
-    return _receipt(
-        ask,
-        visit,
-        provider,
-        model="",
-        status=status,
-        usage=usage,
-        total_s=total_s,
-        end=end,
-        denied=denied,
-        note=f"stopped by {setting}" if setting else "",
-        counts=NO_COUNTS if row is None else row.counts,
-        cost_nusd=0 if row is None else row.cost_nusd,
-        quality="none" if row is None else row.quality,
-    )
-
-
-def _receipt(
-    ask: Ask,
-    visit: Visit | None,
-    provider: Provider | None,
-    *,
-    model: str,
-    status: int,
-    usage: Usage,
-    total_s: float,
-    end: str,
-    denied: str = "",
-    note: str = "",
-    tag: str = "",
-    counts: Counts = NO_COUNTS,
-    cost_nusd: int = 0,
-    quality: Quality = "none",
-) -> Receipt:
     route = None if visit is None else visit.route
     endpoint = None if route is None else route.endpoint
     return Receipt(
@@ -141,20 +116,19 @@ def _receipt(
         endpoint="" if endpoint is None else endpoint.name,
         method=ask.method,
         path=ask.target.partition("?")[0] if route is None else route.path,
-        model=model,
+        model="",
         status=status,
-        bytes_up=usage.bytes_up,
-        bytes_down=usage.bytes_down,
-        first_byte_ms=None if usage.first_byte_s is None else usage.first_byte_s * 1000,
+        bytes_up=bytes_up,
+        bytes_down=0,
+        first_byte_ms=None,
         total_ms=total_s * 1000,
         end=end,
         denied=denied,
-        note=note,
+        note=f"stopped by {setting}" if setting else "",
         team="" if visit is None else visit.user.policy.team,
-        tag=tag,
-        counts=counts,
-        cost_nusd=cost_nusd,
-        quality=quality,
+        counts=NO_COUNTS if row is None else row.counts,
+        cost_nusd=0 if row is None else row.cost_nusd,
+        quality="none" if row is None else row.quality,
     )
 
 

@@ -529,7 +529,7 @@ class Admission:
         """Raise where a cap holds and nobody can tell what a request takes of it."""
         visit = call.visit
         entry = visit.route.provider.entry
-        if self.is_uncounted(call):
+        if visit.ask.websocket and self.is_uncounted(call):
             for bound in bounds:
                 if bound.cap.hard and bound.cap.unit in ("tokens", "nusd"):
                     raise Forbidden(

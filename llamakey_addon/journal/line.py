@@ -7,9 +7,10 @@ import shutil
 import textwrap
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TextIO
 
-from llamakey_addon.journal.words import cut, duration, escape, middle, safe, size, used, utc
+from llamakey_addon.journal.words import KEPT, cut, duration, escape, middle, safe, size, used, utc
 from llamakey_addon.journey import Receipt
 
 #: Narrower terminals get a request on two lines.
@@ -137,19 +138,35 @@ class Style:
 
 def _plain(receipt: Receipt) -> str:
     """Nothing cut but a path of absurd length; columns are one space apart, remarks at the end."""
+    asked = (receipt.user, receipt.provider, receipt.method, receipt.path, receipt.model)
+    short = len(receipt.method) + len(receipt.path) + len(receipt.model) <= KEPT
     spent = _used(receipt).replace(" ", "=")
     line = (
-        f"{utc(receipt.time_s)} {_shown(receipt.user).replace(' ', '_')} "
-        f"{_shown(receipt.provider)} {_shown(receipt.method)} "
-        f"{middle(_shown_path(receipt.path), 400)} {_shown(receipt.model).replace(' ', '_')} "
+        f"{utc(receipt.time_s)} {_kept(*asked) if short else _asked(*asked)} "
         f"{receipt.status or '-'} {receipt.total_ms:.0f}ms "
         f"{receipt.bytes_up}/{receipt.bytes_down} {spent}{' ' if spent else ''}{receipt.id}"
     )
+    if receipt.end in _PLAIN_ENDS and not receipt.denied and not receipt.note:
+        return line
     remarks = _remarks(receipt)
     return f"{line} ({'; '.join(remarks)})" if remarks else line
 
 
+def _asked(user: str, provider: str, method: str, path: str, model: str) -> str:
+    """Who asked for what, in a plain line."""
+    return (
+        f"{_shown(user).replace(' ', '_')} {_shown(provider)} {_shown(method)} "
+        f"{middle(_shown_path(path), 400)} {_shown(model).replace(' ', '_')}"
+    )
+
+
+_kept: Final = lru_cache(maxsize=1024)(_asked)
+_PLAIN_ENDS: Final = ("complete", "denied")
+
+
 def _used(receipt: Receipt) -> str:
+    if receipt.quality == "none":
+        return ""
     counts = receipt.counts
     tokens = (counts.get("input_tokens", 0), counts.get("output_tokens", 0))
     return used(*tokens, receipt.cost_nusd, receipt.quality)
@@ -157,7 +174,7 @@ def _used(receipt: Receipt) -> str:
 
 def _remarks(receipt: Receipt) -> list[str]:
     words = [receipt.denied]
-    if receipt.end not in ("complete", "denied"):
+    if receipt.end not in _PLAIN_ENDS:
         words.append(receipt.end)
     words.append(receipt.note)
     return [safe(word) for word in words if word]

@@ -10,12 +10,12 @@ from typing import Final
 from llamakey_addon.keys import redact
 
 #: Longer texts are not remembered.
-_KEPT: Final = 200
+KEPT: Final = 200
 
 
 def safe(text: str) -> str:
     """`text` without local keys, escaped."""
-    return _safe(text) if len(text) <= _KEPT else escape(redact(text))
+    return _safe(text) if len(text) <= KEPT else escape(redact(text))
 
 
 @lru_cache(maxsize=1024)
@@ -42,6 +42,8 @@ def _escaped(char: str) -> str:
 
 def size(count: int) -> str:
     """Bytes for people: `812`, `1.2k`, `34M`."""
+    if count < 1000:
+        return str(count)
     value = float(count)
     for unit in ("", "k", "M", "G"):
         if value < 999.5 or unit == "G":
@@ -54,7 +56,10 @@ def used(tokens_in: int, tokens_out: int, cost_nusd: int, quality: str) -> str:
     """Tokens and cost for people: `1.2k+345 $0.0042`, with `~` where they are estimated."""
     if quality == "none":
         return ""
-    cost = {"unpriced": "$?", "free": "free"}.get(quality) or dollars(cost_nusd)
+    if quality == "unpriced":
+        cost = "$?"
+    else:
+        cost = "free" if quality == "free" else dollars(cost_nusd)
     text = f"{size(tokens_in)}+{size(tokens_out)} {cost}"
     return f"~{text}" if quality == "estimated" else text
 
@@ -95,8 +100,8 @@ def middle(text: str, length: int) -> str:
 
 
 def utc(time_s: float) -> str:
-    second, micros = divmod(round(time_s * 1_000_000), 1_000_000)
-    return f"{_second(second)}.{micros // 1000:03}Z"
+    micros = round(time_s * 1_000_000)
+    return f"{_second(micros // 1_000_000)}.{micros // 1000 % 1000:03}Z"
 
 
 @lru_cache(maxsize=8)

@@ -76,15 +76,17 @@ class Meter:
         self._kind = b""
         if self._tally is None or broken:
             return
-        self._kind = _header(headers, b"content-type").partition(b";")[0].strip().lower()
-        coding = _header(headers, b"content-encoding").strip().lower()
-        if coding not in (b"", b"identity"):
+        # the first of a name counts
+        named = {name.lower(): value for name, value in headers[::-1]}
+        self._kind = named.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        coding = named.get(b"content-encoding", b"")
+        if coding and (coding := coding.strip().lower()) not in (b"", b"identity"):
             try:
                 self._unpack = Unpack(coding)
             except Unreadable:
                 self._broken = self._silent = True
         if flavour is not None and flavour.heads is not None:
-            flavour.heads(self._tally, headers)
+            flavour.heads(self._tally, named)
 
     def feed(self, piece: bytes) -> None:
         """Read along. Costs a few microseconds for a piece of a stream."""
@@ -151,29 +153,28 @@ class Meter:
         if tally is None:
             return NOTHING
         try:
-            self._finish()
-            return self._metered(tally, complete)
+            return self._metered(tally, complete, self._finish(tally))
         except Exception:
             return Metered(self.so_far())
 
-    def _finish(self) -> None:
-        """Read what no blank line or line end closed."""
-        reader, tally = self._reader, self._tally
-        if tally is None or reader is None or self._broken:
-            return
+    def _finish(self, tally: Tally) -> bytes:
+        """Read what no blank line or line end closed. A whole answer's text, where all is there."""
+        reader = self._reader
+        if reader is None or self._broken:
+            return b""
         rest = reader.end()
         if isinstance(reader, Whole):
-            if not reader.shortened:
-                tally.heard_anew(rest)
             tally.whole(rest, shortened=reader.shortened)
-        elif rest:
+            return b"" if reader.shortened else rest
+        if rest:
             tally.block(rest, b"\n\n" if isinstance(reader, Events) else b"\n")
+        return b""
 
-    def _metered(self, tally: Tally, complete: bool) -> Metered:
+    def _metered(self, tally: Tally, complete: bool, whole: bytes) -> Metered:
         flavour = tally.flavour
         tally.ask()
         tally.catch_up()
-        streamed = isinstance(self._reader, Events | Lines | Messages)
+        streamed = self._reader is not None and not isinstance(self._reader, Whole)
         exact = (
             flavour.exact
             and tally.said
@@ -187,8 +188,10 @@ class Meter:
             return NOTHING
         if flavour.reports and not (exact or (tally.mixed and complete)):
             return NOTHING if not tally.said else Metered()
+        if not exact and whole:
+            tally.heard_anew(whole)
         counts = tally.figures() if exact else tally.guessed()
-        terms = tuple(sorted(tally.terms.items()))
+        terms = tuple(sorted(tally.terms.items())) if tally.terms else ()
         return Metered(counts, exact=exact, model=tally.model, terms=terms, job=tally.job)
 
 
@@ -224,6 +227,8 @@ def _reader(kind: bytes, first: bytes) -> Events | Lines | Messages | Whole | No
         return Messages()
     if kind.startswith((b"audio/", b"image/", b"video/", b"model/")):
         return None
+    if first[:1] == b"{":
+        return Whole()
     if first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_EVENT_STARTS):
         return Events()
     return Whole()
@@ -241,10 +246,3 @@ _LINES: Final = frozenset(
         b"application/stream+json",
     }
 )
-
-
-def _header(headers: Headers, name: bytes) -> bytes:
-    for other, value in headers:
-        if other.lower() == name:
-            return value
-    return b""

@@ -3,6 +3,7 @@ are left out rather than believed."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, Decimal
@@ -25,6 +26,7 @@ def path(text: str) -> Path:
 
 
 _ONE: Final = Decimal(1)
+_DECODER: Final = json.JSONDecoder()
 
 
 class Kind(NamedTuple):
@@ -41,10 +43,20 @@ def kind(name: str, *paths: str, scale: int | str = 1) -> Kind:
     return Kind(name, tuple(map(path, paths)), _ONE if scale == 1 else Decimal(scale))
 
 
+def parsed(text: bytes) -> Any:
+    """A JSON document. Raises ValueError, RecursionError."""
+    try:
+        words = text.decode()
+        found, end = _DECODER.raw_decode(words)
+    except ValueError:
+        return json.loads(text)  # blanks before it, another encoding
+    return found if end == len(words) else json.loads(text)
+
+
 def find(document: object, way: Path) -> Any:
     """What stands at `way`; None where there is nothing."""
     for step in way:
-        if not isinstance(document, Mapping):
+        if type(document) is not dict and not isinstance(document, Mapping):
             return None
         if isinstance(step, str):
             document = document.get(step)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from llamakey_addon.meter.figures import Kind, Path, path
 
 if TYPE_CHECKING:
-    from llamakey_addon.journey import Headers
     from llamakey_addon.meter.tally import Tally
+
+type Named = Mapping[bytes, bytes]
+"""An answer's headers by their names in lower case, the first of each."""
 
 
 class Mark:
@@ -81,7 +83,7 @@ class Flavour:
     """Adds what figures lack that did not come. None where nothing can be guessed."""
     also: Callable[[Tally, Mapping[str, Any]], None] | None = None
     """Reads what tables cannot say, from each document or event that was parsed."""
-    heads: Callable[[Tally, Headers], None] | None = None
+    heads: Callable[[Tally, Named], None] | None = None
     """Reads the answer's headers."""
     asks: Callable[[Tally], None] | None = None
     """Counts what the request says of itself, at the end of a successful answer."""

@@ -11,10 +11,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from llamakey_addon.meter.figures import Kind, amount, counts_of, find, merge, path
+from llamakey_addon.meter.figures import Kind, amount, counts_of, find, path
 
 if TYPE_CHECKING:
-    from llamakey_addon.journey import Headers
+    from llamakey_addon.meter.flavour import Named
     from llamakey_addon.meter.tally import Tally
 
 type Document = Mapping[str, Any]
@@ -35,9 +35,9 @@ def _text(value: object) -> str:
     return value[:256] if isinstance(value, str) else ""
 
 
-def _number(headers: Headers, *names: bytes) -> int | None:
-    for name, value in headers:
-        if name.lower() in names and value.strip().isdigit():
+def _number(headers: Named, *names: bytes) -> int | None:
+    for name in names:
+        if (value := headers.get(name, b"")).strip().isdigit():
             return amount(int(value[:20]))
     return None
 
@@ -50,15 +50,14 @@ def own_key(tally: Tally, document: Document) -> None:
     provider bills the rest."""
     usage = _dict(document.get("usage"))
     if usage.get("is_byok") is True:
-        tally.usage["_own_key_cost"] = find(usage, ("cost_details", "upstream_inference_cost"))
+        tally.put("_own_key_cost", find(usage, ("cost_details", "upstream_inference_cost")))
 
 
-def route(tally: Tally, headers: Headers) -> None:
+def route(tally: Tally, headers: Named) -> None:
     """Which provider a router took: from its answer's header or the request's path."""
     chosen = tally.asked.params.get("provider", "")
-    for name, value in headers:
-        if name.lower() == b"x-inference-provider":
-            chosen = value.decode("ascii", "replace").strip()
+    if b"x-inference-provider" in headers:
+        chosen = headers[b"x-inference-provider"].decode("ascii", "replace").strip()
     if chosen:
         tally.terms["route"] = chosen[:64].lower()
 
@@ -94,9 +93,8 @@ def stored(tally: Tally, document: Document) -> None:
     background."""
     response(tally, document)
     if not tally.job:
-        tally.usage.clear()
+        tally.clear()
         tally.counts.clear()
-        tally.said = False
 
 
 def deferred(tally: Tally, document: Document) -> None:
@@ -122,7 +120,7 @@ def iterations(tally: Tally, document: Document) -> None:
             if number is not None:
                 beside[name] = beside.get(name, 0) + number
     if beside:
-        tally.usage["_beside"] = beside
+        tally.put("_beside", beside)
 
 
 def grounding(tally: Tally, document: Document) -> None:
@@ -136,10 +134,9 @@ def grounding(tally: Tally, document: Document) -> None:
         tally.counts["web_searches"] = searches
 
 
-def gemini_tier(tally: Tally, headers: Headers) -> None:
-    for name, value in headers:
-        if name.lower() == b"x-gemini-service-tier":
-            tally.terms["service_tier"] = value.decode("ascii", "replace").strip().lower()[:64]
+def gemini_tier(tally: Tally, headers: Named) -> None:
+    if tier := headers.get(b"x-gemini-service-tier", b""):
+        tally.terms["service_tier"] = tier.decode("ascii", "replace").strip().lower()[:64]
 
 
 def recogniser(
@@ -176,7 +173,7 @@ def predictions(tally: Tally, document: Document) -> None:
         tally.said = True
 
 
-def bedrock_tokens(tally: Tally, headers: Headers) -> None:
+def bedrock_tokens(tally: Tally, headers: Named) -> None:
     for header, name in (
         (b"x-amzn-bedrock-input-token-count", "inputTokenCount"),
         (b"x-amzn-bedrock-output-token-count", "outputTokenCount"),
@@ -185,28 +182,28 @@ def bedrock_tokens(tally: Tally, headers: Headers) -> None:
     ):
         count = _number(headers, header)
         if count is not None:
-            tally.usage[name] = count
+            tally.put(name, count)
             tally.said = True
 
 
 # --- text generation and embeddings of Hugging Face -----------------------------------------------
 
 
-def token_headers(tally: Tally, headers: Headers) -> None:
+def token_headers(tally: Tally, headers: Named) -> None:
     """TGI's and TEI's headers."""
     read = _number(headers, b"x-prompt-tokens", b"x-compute-tokens")
     written = _number(headers, b"x-generated-tokens")
     if read is not None:
-        tally.usage["_prompt_tokens"] = read
+        tally.put("_prompt_tokens", read)
         tally.said = True
     if written is not None:
-        tally.usage["_generated_tokens"] = written
+        tally.put("_generated_tokens", written)
 
 
 def prefill(tally: Tally, document: Document) -> None:
     tokens = find(document, ("details", "prefill"))
-    if isinstance(tokens, list) and tokens:
-        tally.usage.setdefault("_prompt_tokens", len(tokens))
+    if isinstance(tokens, list) and tokens and "_prompt_tokens" not in tally.usage:
+        tally.put("_prompt_tokens", len(tokens))
 
 
 # --- images, videos, sound ------------------------------------------------------------------------
@@ -251,7 +248,7 @@ def video_asked(tally: Tally) -> None:
     tally.said = True
 
 
-def billed_characters(tally: Tally, headers: Headers) -> None:
+def billed_characters(tally: Tally, headers: Named) -> None:
     """ElevenLabs, Deepgram and AssemblyAI say in a header how many characters they bill."""
     count = _number(headers, b"character-cost", b"dg-char-count", b"x-tts-billed-characters")
     if count is not None:
@@ -271,13 +268,13 @@ def sound(tally: Tally, document: Document) -> None:
     """The length of a recording that was written down."""
     words = _dicts(document.get("words"))
     if words and amount(words[-1].get("end")) is not None:
-        tally.usage["_words_end"] = words[-1]["end"]
+        tally.put("_words_end", words[-1]["end"])
         tally.said = True
     channels = find(document, ("results", "channels"))
     metadata = _dict(document.get("metadata"))
     if isinstance(channels, list) and len(channels) > 1 and amount(metadata.get("duration")):
         # Deepgram bills each channel that it is asked to hear by itself
-        tally.usage["metadata"] = {"duration": metadata["duration"] * len(channels)}
+        tally.put("metadata", {"duration": metadata["duration"] * len(channels)})
 
 
 def guess_sound(tally: Tally, counts: dict[str, int]) -> None:
@@ -295,8 +292,7 @@ def transcript(tally: Tally, document: Document) -> None:
     if document.get("status") == "completed":
         tally.job = _text(document.get("id"))
     else:
-        tally.usage.clear()
-        tally.said = False
+        tally.clear()
 
 
 def prediction(tally: Tally, document: Document) -> None:
@@ -324,7 +320,7 @@ def run(tally: Tally, document: Document) -> None:
     """A run of an assistant; its steps tell parts of the same."""
     usage = document.get("usage")
     if document.get("object") == "thread.run" and isinstance(usage, dict):
-        merge(tally.usage, usage)
+        tally.merge(usage)
         tally.said = True
         tally.job = _text(document.get("id"))
 
@@ -333,7 +329,7 @@ def openai_batch(tally: Tally, document: Document) -> None:
     usage = document.get("usage")
     ended = document.get("status") in ("completed", "expired", "cancelled", "failed")
     if document.get("object") == "batch" and ended and isinstance(usage, dict):
-        merge(tally.usage, usage)
+        tally.merge(usage)
         tally.said = True
         results = _text(document.get("output_file_id"))
         tally.job = f"file:{results}" if results else _text(document.get("id"))
@@ -401,7 +397,7 @@ def realtime(tally: Tally, document: Document) -> None:
 def session_ended(tally: Tally, document: Document) -> None:
     """Deepgram's and AssemblyAI's last message has the whole length; others have a piece's."""
     if document.get("type") in ("Metadata", "Termination"):
-        merge(tally.usage, document)
+        tally.merge(document)
         tally.said = bool(counts_of(document, tally.flavour.kinds))
 
 

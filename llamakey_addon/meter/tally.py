@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, Final
 from llamakey_addon.journey import Counts
 from llamakey_addon.meter.asked import Asked
 from llamakey_addon.meter.events import data_of
-from llamakey_addon.meter.figures import Path, counts_of, find, merge
+from llamakey_addon.meter.figures import Path, counts_of, find, merge, parsed
 from llamakey_addon.meter.flavour import Flavour
 from llamakey_addon.meter.salvage import documents, head_member, tail_member
 
@@ -34,7 +33,8 @@ class Tally:
     flavour: Flavour
     asked: Asked
     usage: dict[str, Any] = field(default_factory=dict)
-    """Figures as the provider gives them, merged; names with `_` in front are ours."""
+    """Figures as the provider gives them, merged; names with `_` in front are ours. It is changed
+    by `merge`, `put` and `clear` alone."""
     counts: dict[str, int] = field(default_factory=dict)
     """Counts beside those in `usage`, and sums."""
     terms: dict[str, str] = field(default_factory=dict)
@@ -73,6 +73,8 @@ class Tally:
     """The last block that is only parsed if no later one comes, and what parts its events."""
     _behind: int = 0
     """How many such blocks came since one was parsed."""
+    _counted: dict[str, int] | None = None
+    """The counts of `usage`, where it is as it was when they were read."""
     _figures: dict[str, int] | None = None
     _tries: int = _MODEL_TRIES
 
@@ -147,7 +149,7 @@ class Tally:
         if not text.lstrip().startswith((b"{", b"[")):
             return
         try:
-            found = json.loads(text)
+            found = parsed(text)
         except (ValueError, RecursionError):
             found = self._rescued(text)
         self._take_all(found)
@@ -163,7 +165,7 @@ class Tally:
             self._take_all(self._rescued(text))
             return
         try:
-            self._take_all(json.loads(text))
+            self._take_all(parsed(text))
         except (ValueError, RecursionError):
             self.failed = True
             for document in documents(text):
@@ -235,7 +237,10 @@ class Tally:
         return max(self._pieces, self._text_bytes // BYTES_PER_TOKEN)
 
     def _take_all(self, found: object) -> None:
-        for one in found if isinstance(found, list) else (found,):
+        if type(found) is dict:
+            self.take(found)
+            return
+        for one in found if isinstance(found, list) else ():
             if isinstance(one, dict):
                 self.take(one)
 
@@ -245,23 +250,53 @@ class Tally:
         self._figures = None
         self.taken += 1
         for root in flavour.roots:
+            if root and type(root[0]) is str and root[0] not in document:
+                continue
             usage = find(document, root)
             if isinstance(usage, dict) and usage:
-                counts = counts_of(usage, flavour.kinds)
-                self.said |= bool(counts)
                 if flavour.adds:
+                    counts = counts_of(usage, flavour.kinds)
+                    self.said |= bool(counts)
                     self.add(counts)
                 else:
-                    merge(self.usage, usage)
+                    self._take_usage(usage)
         self._name(document)
         for name, way in flavour.terms:
+            if type(way[0]) is str and way[0] not in document:
+                continue
             value = find(document, way)
             if isinstance(value, str) and 0 < len(value) <= _TERM_MAX:
                 self.terms[name] = value
-        if document.get("error") and flavour.errors:
+        if flavour.errors and "error" in document and document["error"]:
             self.failed = True
         if flavour.also is not None:
             flavour.also(self, document)
+
+    def _take_usage(self, usage: Mapping[str, Any]) -> None:
+        """Figures, most often the only ones of an answer: what they come to is kept."""
+        first = not self.usage
+        if first or not self.said:
+            counts = counts_of(usage, self.flavour.kinds)
+            self.said |= bool(counts)
+        self.merge(usage)
+        if first:
+            self._counted = counts
+
+    def merge(self, usage: Mapping[str, Any]) -> None:
+        """Take in figures of the provider's."""
+        self._counted = None
+        merge(self.usage, usage)
+
+    def put(self, name: str, value: object) -> None:
+        """A figure that stands elsewhere, as if it were among them."""
+        self._counted = None
+        self.usage[name] = value
+
+    def clear(self) -> None:
+        """The figures are none, or another answer's."""
+        self._counted = None
+        self.usage.clear()
+        self.said = False
 
     def add(self, counts: Counts) -> None:
         for name, count in counts.items():
@@ -305,9 +340,12 @@ class Tally:
         """The provider's own figures so far; nothing of what is none."""
         self.catch_up()
         if self._figures is None:
-            counts = dict(self.counts)
-            if self.usage:
-                for name, count in counts_of(self.usage, self.flavour.kinds).items():
+            counts = self._counted
+            if counts is None:
+                counts = self._counted = counts_of(self.usage, self.flavour.kinds)
+            if self.counts:
+                counts = dict(counts)
+                for name, count in self.counts.items():
                     counts[name] = counts.get(name, 0) + count
             self._figures = {name: count for name, count in counts.items() if count}
         return dict(self._figures)

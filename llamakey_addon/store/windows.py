@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
@@ -30,15 +30,14 @@ class Span:
     slides: bool
     """What the bucket before this one has counts too, in proportion to how much of it is still
     within a window's length of now."""
+    length_s: int = field(init=False)
+    before_s: int = field(init=False)
+    """Where the bucket before this one starts."""
 
-    @property
-    def length_s(self) -> int:
-        return self.end_s - self.start_s
-
-    @property
-    def before_s(self) -> int:
-        """Where the bucket before this one starts."""
-        return self.start_s - self.length_s
+    def __post_init__(self) -> None:
+        # asked for with each request, and made once a window
+        object.__setattr__(self, "length_s", self.end_s - self.start_s)
+        object.__setattr__(self, "before_s", self.start_s - self.length_s)
 
 
 _ALWAYS: Final = Span(0, FOREVER_S, slides=False)

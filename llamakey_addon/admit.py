@@ -407,6 +407,8 @@ class Admission:
         """What a request is alike to. Of one whose head is known it is kept with that."""
         visit = call.visit
         known = visit.ask.known
+        if known is not None and not known.varying.isdisjoint(self._tag_headers):
+            known = None  # its tag is another each time
         kinds: dict[str, _Kind] | None = None
         if known is not None:
             kinds = known.recall("kinds", self)

@@ -10,7 +10,7 @@ from llamakey_addon.cutting import Seam
 from llamakey_addon.errors import Denied
 from llamakey_addon.filters import Chain
 from llamakey_addon.journey import Ask, Detour, Errand, Grant, Headers, Seal, Visit
-from llamakey_addon.mask import Mask, NoMask
+from llamakey_addon.mask import NO_MASK, Mask
 from llamakey_addon.meter import Mark, Meter
 from llamakey_addon.meter.sockets import SocketMeter
 from llamakey_addon.relay import Relay
@@ -102,9 +102,11 @@ class Exchange:
         self.answer: http1.AnswerHead | None = None
         self.answer_headers: Headers = ()
         """End to end, without the real key."""
-        self.answer_body = framing.Body(0)
-        self.head_bytes = bytearray()
-        self.mask: Mask = NoMask()
+        self.answer_body: framing.Body
+        """From the answer's head on."""
+        self.head_bytes = b""
+        """Of the answer, while its head is not whole."""
+        self.mask: Mask = NO_MASK
         self.spelled: tuple[bytes, ...] = ()
         self.relay: Relay | None = None
         """Once the provider has switched to a WebSocket."""

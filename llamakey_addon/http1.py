@@ -10,6 +10,7 @@ proxy read the same message. Bodies are `framing.py`'s.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -30,6 +31,8 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80
 #: there is anything else, where a regular expression takes ten times as long.
 _TEXT: Final = bytes((9, 10, 13, *range(0x20, 0x7F)))
 _ANSWER_TEXT: Final = _TEXT + bytes(range(0x80, 0x100))
+_ANSWER_LINE_TEXT: Final = bytes((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_VALUE_TEXT: Final = bytes((9, *range(0x20, 0x7F)))
 # a CR at the very end may yet be followed by its LF
 _LONE_CR_OR_LF = re.compile(rb"\r(?=[^\n])|(?<!\r)\n")
 _LENGTH_DIGITS: Final = 15
@@ -110,6 +113,7 @@ class AnswerHead:
     status: int
     reason: bytes
     headers: Headers
+    """Without those of the connection to the provider (`end_to_end`); of a 101 all of them."""
     length: int
     """Bytes of the body, CHUNKED, or UNTIL_CLOSE."""
     keep_alive: bool
@@ -138,9 +142,9 @@ def _has_fold(raw: bytes) -> bool:
     return b"\r\n " in raw or b"\r\n\t" in raw
 
 
-def find_head_end(buffer: bytearray, start: int = 0) -> int:
+def find_head_end(buffer: bytes | bytearray, start: int = 0) -> int:
     """Index after the empty line that ends a head, or -1. `start`: where the last search ended."""
-    end = buffer.find(b"\r\n\r\n", max(0, start - 3))
+    end = buffer.find(b"\r\n\r\n", start - 3 if start > 3 else 0)
     return -1 if end < 0 else end + 4
 
 
@@ -165,12 +169,58 @@ def check_partial_head(buffer: bytearray, start: int, *, head_bytes: int) -> Non
         raise BadRequest("Header lines must end in CR LF.")
 
 
-#: Heads that were parsed, without the digits of their Content-Length: a client sends the same head
-#: again and again, and only that differs.
-_known_heads: dict[bytes, tuple[RequestHead, int]] = {}
-_KNOWN_HEADS: Final = 512
+#: Names whose values differ from request to request and say nothing that is judged by a rule of
+#: ours: a head is known again without them. (A length is judged, and is read each time.)
+_VARYING: Final = (
+    b"content-length",
+    b"amz-sdk-invocation-id",
+    b"b3",
+    b"idempotency-key",
+    b"request-id",
+    b"sentry-trace",
+    b"traceparent",
+    b"tracestate",
+    b"x-amzn-trace-id",
+    b"x-b3-parentspanid",
+    b"x-b3-spanid",
+    b"x-b3-traceid",
+    b"x-client-request-id",
+    b"x-cloud-trace-context",
+    b"x-correlation-id",
+    b"x-datadog-parent-id",
+    b"x-datadog-trace-id",
+    b"x-idempotency-key",
+    b"x-ms-client-request-id",
+    b"x-request-id",
+    b"x-stainless-retry-count",
+)
+#: Splits a head into what is known again, and, as each third piece, what varies.
+_VARIES: Final = re.compile(rb"(\r\n(?:%b): )([^\r\n]*)" % b"|".join(_VARYING), re.IGNORECASE)
+_KNOWN_HEADS: Final = 256
 _KNOWN_HEAD_BYTES: Final = 2048
-_LENGTH_NAMES: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+
+
+class _KnownHeads:
+    """Heads that were parsed, by their bytes without what varies: a client sends the same one again
+    and again. Those that came last stay."""
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, RequestHead] = {}
+        self._old: dict[bytes, RequestHead] = {}
+
+    def find(self, key: bytes) -> RequestHead | None:
+        found = self._young.get(key)
+        if found is None and (found := self._old.get(key)) is not None:
+            self.keep(key, found)
+        return found
+
+    def keep(self, key: bytes, head: RequestHead) -> None:
+        if len(self._young) >= _KNOWN_HEADS:
+            self._old, self._young = self._young, {}
+        self._young[key] = head
+
+
+_known_heads = _KnownHeads()
 
 
 def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> RequestHead:
@@ -190,53 +240,71 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
         )
     if len(raw) > _KNOWN_HEAD_BYTES:
         return _parse_request_head(raw, head_fields)
-    key, digits = raw, b""
-    for name in _LENGTH_NAMES:
-        at = raw.find(name)
-        if at >= 0:
-            at += len(name)
-            end = raw.find(b"\r\n", at)
-            if end - at <= _LENGTH_DIGITS:
-                key, digits = raw[:at] + raw[end:], raw[at:end]
-            break
-    found = _known_heads.get(key)
-    if (
-        found is None
-        or len(found[0].headers) > head_fields
-        or (digits and not digits.isdigit())
-        or (found[1] >= 0 and not digits)  # an empty length: a known head's key looks so
-    ):
-        return _remember(key, digits, _parse_request_head(raw, head_fields))
-    head, place = found
-    if place < 0:
-        return head
-    known = head.headers
-    assert isinstance(known, KnownHeaders)
-    headers = KnownHeaders((*known[:place], (known[place][0], digits), *known[place + 1 :]))
-    headers.known = known.known
+    pieces = _VARIES.split(raw)
+    values = pieces[2::3]
+    if values:
+        del pieces[2::3]
+        key = b"".join(pieces)
+    else:
+        key = raw
+    known = _known_heads.find(key)
+    if known is None or len(known.headers) > head_fields:
+        head = _parse_request_head(raw, head_fields)
+        return _remember(key, raw, head) if all(map(_is_dull, values)) else head
+    if not values:
+        return known
+    return _with(known, values) or _parse_request_head(raw, head_fields)
+
+
+def _with(head: RequestHead, values: list[bytes]) -> RequestHead | None:
+    """A known head with what varies of it; None where that has to be looked at."""
+    before = head.headers
+    assert type(before) is KnownHeaders
+    known = before.known
+    pairs = list(before)
+    length = head.length
+    for place, value in zip(known.places, values, strict=True):
+        pairs[place] = (pairs[place][0], value)
+        if place == known.length_place:
+            if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+                return None
+            length = int(value)
+        elif not _is_dull(value):
+            return None
+    headers = KnownHeaders(pairs)
+    headers.known = known
     return RequestHead(
-        method=head.method,
-        target=head.target,
-        headers=headers,
-        length=int(digits),
-        keep_alive=head.keep_alive,
-        http10=head.http10,
-        expects_continue=head.expects_continue,
-        websocket=head.websocket,
+        head.method,
+        head.target,
+        headers,
+        length,
+        head.keep_alive,
+        head.http10,
+        head.expects_continue,
+        head.websocket,
     )
 
 
-def _remember(key: bytes, digits: bytes, head: RequestHead) -> RequestHead:
+def _is_dull(value: bytes) -> bool:
+    """Whether a value that varies says nothing: it is text, as a head's value stands after parsing,
+    and holds no local key."""
+    return (
+        not value.translate(None, _VALUE_TEXT)
+        and _LOCAL_MARK not in value
+        and value == value.strip(b" \t")
+    )
+
+
+def _remember(key: bytes, raw: bytes, head: RequestHead) -> RequestHead:
     """A head that came for the first time, as it will be known."""
     if head.websocket:
         return head  # each has a key of its own, and none comes again
-    if len(_known_heads) >= _KNOWN_HEADS:
-        _known_heads.clear()
     headers = KnownHeaders(head.headers)
-    headers.known = KnownHead(head.method, head.target, headers)
+    # of each line that varies, how many stand before it
+    places = tuple(raw.count(b"\r\n", 0, found.start()) for found in _VARIES.finditer(raw))
+    headers.known = KnownHead(head.method, head.target, headers, places)
     head = replace(head, headers=headers)
-    names = [name.lower() for name, _ in headers]
-    _known_heads[key] = (head, names.index(b"content-length") if digits else -1)
+    _known_heads.keep(key, head)
     return head
 
 
@@ -311,12 +379,116 @@ def _parse_request_head(raw: bytes, head_fields: int) -> RequestHead:
     )
 
 
+#: What becomes of an answer's header, by its name as it came, where llhttp took that for a name.
+_PASSES: Final = 0
+_STAYS: Final = 1
+_IS_LENGTH: Final = 2
+_IS_CONNECTION: Final = 3
+_IS_CODING: Final = 4
+_IS_CHUNKING: Final = 5
+_IS_ODD: Final = 6
+
+_answer_names: dict[bytes, int] = {}
+_NAMES_KEPT: Final = 2048
+_NAME_BYTES: Final = 64
+_SPECIAL: Final[dict[bytes, int]] = {
+    **dict.fromkeys(HOP_BY_HOP, _STAYS),
+    b"content-length": _IS_LENGTH,
+    b"connection": _IS_CONNECTION,
+    b"content-encoding": _IS_CODING,
+    b"transfer-encoding": _IS_CHUNKING,
+    b"upgrade": _IS_ODD,
+    b"close": _IS_ODD,  # as a word of Connection's it names a header, to `end_to_end`
+}
+_status_lines: dict[bytes, tuple[int, bytes]] = {}
+_STATUS_LINES_KEPT: Final = 256
+_STATUS_LINE_BYTES: Final = 64
+
+
+def _learn_name(name: bytes, key: bytes) -> None:
+    if name not in _answer_names and len(name) <= _NAME_BYTES:
+        if len(_answer_names) >= _NAMES_KEPT:
+            _answer_names.clear()
+        _answer_names[name] = _SPECIAL.get(key, _PASSES)
+
+
 def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
     """Parse the head of a provider's answer, up to and with its empty line.
 
     Raises:
         UpstreamFault: it is not valid, or framed in a way that could be read in two ways.
     """
+    return _read_answer_head(raw, request_method) or _parse_answer_head(raw, request_method)
+
+
+def _read_answer_head(raw: bytes, request_method: str) -> AnswerHead | None:
+    """A head as nearly every one is: of a status line and of names that were parsed before, written
+    `Name: value`, and framed in the plainest way. None for all others, which are to be parsed."""
+    first, *lines = raw[:-4].split(b"\r\n")
+    status_line = _status_lines.get(first)
+    if (
+        status_line is None
+        or raw[-4:] != b"\r\n\r\n"
+        # nothing but text, and no CR or LF but where the lines end
+        or raw.translate(None, _ANSWER_LINE_TEXT) != b"\r\n" * (len(lines) + 2)
+        # no space around a value but the one before it
+        or b":  " in raw
+        or b" \r" in raw
+        or b"\t" in raw
+    ):
+        return None
+    status, reason = status_line
+    length = UNTIL_CLOSE
+    keep_alive = True
+    framed = connected = False
+    coding = b""
+    passing: list[tuple[bytes, bytes]] = []
+    try:
+        for line in lines:
+            name, _, value = line.partition(b": ")
+            kind = _answer_names[name]
+            if kind != _PASSES:
+                if kind == _IS_LENGTH:
+                    if framed or not value.isdigit() or len(value) > _LENGTH_DIGITS:
+                        return None
+                    framed, length = True, int(value)
+                elif kind == _IS_CODING:
+                    if coding:
+                        return None
+                    coding = value
+                elif kind == _IS_CONNECTION:
+                    if connected:
+                        return None
+                    connected, keep_alive = True, _PLAIN_CONNECTION[value]
+                    continue
+                elif kind == _IS_CHUNKING:
+                    if framed or value != b"chunked":
+                        return None
+                    framed, length = True, CHUNKED
+                    continue
+                elif kind == _IS_ODD:
+                    return None
+                else:
+                    continue
+            passing.append((name, value))
+    except KeyError:
+        return None
+    length = _length_of_answer(length, status, request_method)
+    return AnswerHead(
+        status, reason, tuple(passing), length, keep_alive and length != UNTIL_CLOSE, coding
+    )
+
+
+#: Values of Connection that name no header, and whether it stays.
+_PLAIN_CONNECTION: Final = {
+    b"keep-alive": True,
+    b"Keep-Alive": True,
+    b"close": False,
+    b"Close": False,
+}
+
+
+def _parse_answer_head(raw: bytes, request_method: str) -> AnswerHead:
     line = _STATUS_LINE.match(raw)
     if (
         line is None
@@ -344,6 +516,7 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
     codings: list[bytes] = []
     for name, value in lines.headers:
         key = name.lower()
+        _learn_name(name, key)
         if key not in _OF_THE_ANSWER:
             continue
         if key == b"content-length":
@@ -364,25 +537,29 @@ def parse_answer_head(raw: bytes, *, request_method: str) -> AnswerHead:
             "The provider's answer gives its length in two ways. Try again.",
             detail="a Content-Length that is doubled, no number, or beside chunks",
         )
-    if request_method == "HEAD" or status < 200 or status in (204, 304):
-        length = 0
-    elif chunked:
-        length = CHUNKED
-    elif lengths:
-        length = int(lengths.pop())
-    else:
-        length = UNTIL_CLOSE
     http10 = line[1] == b"0"
+    if not http10 and status >= 200 and line.end() <= _STATUS_LINE_BYTES:
+        if len(_status_lines) >= _STATUS_LINES_KEPT:
+            _status_lines.clear()
+        _status_lines[raw[: line.end() - 2]] = (status, line[3] or b"")
+    length = int(lengths.pop()) if lengths else CHUNKED if chunked else UNTIL_CLOSE
+    length = _length_of_answer(length, status, request_method)
+    headers = tuple(lines.headers)
     return AnswerHead(
         status=status,
         reason=line[3] or b"",
-        headers=tuple(lines.headers),
+        headers=headers if status == 101 else end_to_end(headers),
         length=length,
         keep_alive=length != UNTIL_CLOSE
         and b"close" not in connection
         and (not http10 or b"keep-alive" in connection),
         coding=b", ".join(codings),
     )
+
+
+def _length_of_answer(length: int, status: int, request_method: str) -> int:
+    """`length`: what the head says of it."""
+    return 0 if request_method == "HEAD" or status < 200 or status in (204, 304) else length
 
 
 def upstream_headers(
@@ -477,7 +654,7 @@ def _readable(accept: bytes) -> bytes:
     return b", ".join(kept) or b"identity"
 
 
-def write_request_head(method: str, target: str, headers: Headers) -> bytes:
+def write_request_head(method: str, target: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The head's bytes, up to and with its empty line."""
     return _head(f"{method} {target} HTTP/1.1".encode("ascii"), headers)
 
@@ -487,11 +664,9 @@ def write_answer_head(status: int, reason: bytes, headers: Headers) -> bytes:
     return _head(b"HTTP/1.1 %d %b" % (status, reason), headers)
 
 
-def _head(first: bytes, headers: Headers) -> bytes:
-    lines = [first]
-    lines += [name + b": " + value for name, value in headers]
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+def _head(first: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    lines = [name + b": " + value for name, value in headers]
+    return b"\r\n".join((first, *lines, b"\r\n"))
 
 
 def end_to_end(headers: Headers) -> Headers:

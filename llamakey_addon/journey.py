@@ -31,18 +31,35 @@ type Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class KnownHead:
-    """A request's head that comes again and again, but for the digits of its Content-Length; and
-    what was derived of it."""
+    """A request's head that comes again and again, but for the values of some headers that differ
+    each time; and what was derived of it."""
 
-    __slots__ = ("_derived", "_named", "method", "target")
+    __slots__ = (
+        "_derived",
+        "length_place",
+        "method",
+        "named",
+        "places",
+        "target",
+        "varying",
+    )
 
-    def __init__(self, method: str, target: str, headers: Headers) -> None:
+    def __init__(
+        self, method: str, target: str, headers: Headers, places: tuple[int, ...] = ()
+    ) -> None:
         self.method = method
         self.target = target
-        self._named: dict[bytes, tuple[bytes, ...]] = {}
-        for name, value in headers:
-            name = name.lower()
-            self._named[name] = (*self._named.get(name, ()), value)
+        self.places = places
+        """Which headers' values differ."""
+        names = [name.lower() for name, _ in headers]
+        self.varying = frozenset(names[place] for place in places)
+        """And their names, in lower case: nothing that is kept may follow from them."""
+        self.length_place = names.index(b"content-length") if b"content-length" in names else -1
+        self.named: dict[bytes, tuple[bytes, ...]] = {}
+        """What stands under each other name, in lower case."""
+        for name, (_, value) in zip(names, headers, strict=True):
+            if name not in self.varying:
+                self.named[name] = (*self.named.get(name, ()), value)
         self._derived: dict[str, tuple[object, Any]] = {}
 
     def recall(self, what: str, by: object) -> Any:
@@ -50,13 +67,9 @@ class KnownHead:
         found = self._derived.get(what)
         return found[1] if found is not None and found[0] is by else None
 
-    def values(self, name: bytes) -> tuple[bytes, ...]:
-        """What stands under a name (in lower case) that is not Content-Length."""
-        return self._named.get(name, ())
-
     def keep(self, what: str, by: object, value: object) -> None:
         """Remember what follows from method, target and headers, and from `by`, alone. It may not
-        follow from Content-Length, nor change."""
+        follow from a header in `varying`, nor change."""
         self._derived[what] = (by, value)
 
 
@@ -110,9 +123,9 @@ class Detour:
 
 
 def values_of(headers: Headers, name: bytes) -> tuple[bytes, ...]:
-    """What stands under a name (in lower case) that is not Content-Length."""
-    if type(headers) is KnownHeaders:
-        return headers.known.values(name)
+    """What stands under a name (in lower case)."""
+    if type(headers) is KnownHeaders and name not in headers.known.varying:
+        return headers.known.named.get(name, ())
     return tuple([value for other, value in headers if other.lower() == name])
 
 

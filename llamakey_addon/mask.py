@@ -62,6 +62,21 @@ def forms_of(secrets: Iterable[Secret]) -> tuple[bytes, ...]:
     )
 
 
+def forms_of_all(keys: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The ways to spell any of these keys, in clear."""
+    if len(keys) == 1:
+        return forms(keys[0])
+    return tuple([form for key in keys for form in forms(key)])
+
+
+def holds_any(data: bytes, spelled: tuple[bytes, ...]) -> bool:
+    """Whether any spelling stands in there."""
+    for form in spelled:  # noqa: SIM110  a generator takes as long as all of it
+        if form in data:
+            return True
+    return False
+
+
 def mask_all(data: bytes, spelled: tuple[bytes, ...]) -> bytes:
     """Stars for every spelling, of the same length."""
     for form in spelled:
@@ -245,6 +260,8 @@ class NoMask:
         return b""
 
 
+NO_MASK: Final = NoMask()
+
 type Mask = PlainMask | PackedScan | NoMask
 
 
@@ -255,9 +272,10 @@ def mask_for(coding: bytes, spelled: tuple[bytes, ...]) -> Mask:
         UpstreamFault: the coding cannot be read, though only readable ones were asked for.
     """
     if not spelled:
-        return NoMask()
-    coding = coding.strip().lower()
-    if coding in (b"", b"identity"):
+        return NO_MASK
+    if coding and (coding := coding.strip().lower()) == b"identity":
+        coding = b""
+    if not coding:
         return PlainMask(spelled)
     if coding in (b"gzip", b"x-gzip", b"deflate"):
         return PackedScan(spelled, coding)

@@ -76,7 +76,7 @@ from llamakey_addon.journey import (
     Visit,
 )
 from llamakey_addon.keys import redact
-from llamakey_addon.mask import KeyInAnswer, forms, mask_all, mask_for
+from llamakey_addon.mask import KeyInAnswer, forms_of_all, holds_any, mask_all, mask_for
 from llamakey_addon.meter import meter_for
 from llamakey_addon.meter.sockets import SocketMeter, socket_meter_for
 from llamakey_addon.relay import Relay
@@ -87,6 +87,7 @@ _PIPELINE_BYTES: Final = 64 * 1024
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_S: Final = 2.0
 _JOIN_BYTES: Final = 64 * 1024
+_WITH_BODY: Final = ("POST", "PUT", "PATCH")
 _STALE_S: Final = 2.0
 _COMMIT_S: Final = 10.0
 """The ledger has a deadline of its own; this one is for one that says nothing."""
@@ -135,10 +136,12 @@ def _guarded[**P](
         self._depth += 1
         self._turn += 1
         try:
+            self._now_s = self._rim.now()
             step(self, *args, **kwargs)
             if self._inbox:
                 self._walk()
-            self._flow()
+            if self._depth == 1:
+                self._flow()
         except BaseException as error:
             self._broke(error)
         finally:
@@ -179,6 +182,8 @@ class Road:
         self._depth = 0
         self._turn = 0
         """Counts the steps: what happens in the same one happens at once."""
+        self._now_s = rim.now()
+        """When the step began."""
         self._deadline_s = 0.0
         self._alarm_s = _NEVER_S
         self._expect(gate.limits.head_timeout_s)
@@ -196,7 +201,16 @@ class Road:
 
     @_guarded
     def client_data(self, data: bytes) -> None:
-        if self._state is _State.LINGER:
+        if self._state is _State.HEAD and not (self._inbox or self._client_full or self._walking):
+            end = http1.find_head_end(data)
+            if end > 0 and data[:2] != b"\r\n":
+                # as nearly every request: a head, whole, and all or some of its body
+                self._take_request(data[:end], data[end:])
+                return
+            if not self._blank:
+                self._expect(self._gate.limits.head_timeout_s)
+            self._inbox += data
+        elif self._state is _State.LINGER:
             self._lingered += len(data)
         elif self._state is _State.STREAM and not self._inbox:
             self._take_body(data)
@@ -308,19 +322,20 @@ class Road:
         if self._state is _State.PIPE:
             self._pipe_down(x, data)
             return
-        self._expect(self._gate.limits.answer_timeout_s)
         if x.answer is None:
             if x.first_byte_s is None:
-                x.first_byte_s = self._rim.now() - x.started_s
-            x.head_bytes += data
-            rest = self._take_answer_head(x)
+                x.first_byte_s = self._now_s - x.started_s
+            rest = self._take_answer_head(x, data)
             if rest is None:
+                self._expect(self._gate.limits.answer_timeout_s)
                 return
             data = rest
             if x.relay is not None:
                 self._relay_down(data)
                 return
         self._take_answer(x, data)
+        if self._exchange is x:
+            self._expect(self._gate.limits.answer_timeout_s)
 
     @_guarded
     def link_closed(self, why: str, *, orderly: bool) -> None:
@@ -336,7 +351,7 @@ class Road:
                 and x.first_byte_s is None
                 and x.content is not None
                 and not x.resent
-                and self._rim.now() - x.sent_s < _STALE_S
+                and self._now_s - x.sent_s < _STALE_S
             ):
                 # The provider closed an idle connection just as we took it. After a longer wait it
                 # may have been at work on the request, which must not be served twice.
@@ -405,9 +420,8 @@ class Road:
 
     @_guarded
     def tick(self) -> None:
-        now_s = self._rim.now()
         self._alarm_s = _NEVER_S
-        if now_s < self._deadline_s:
+        if self._now_s < self._deadline_s:
             self._alarm_s = self._deadline_s
             self._rim.wake_at(self._deadline_s)
         else:
@@ -448,6 +462,7 @@ class Road:
         elif self._exchange is not None:
             self._exchange.close_after = True
             if self._state is _State.PIPE:
+                self._now_s = self._rim.now()
                 self._expect(_QUIET_S)
 
     # ── the second door ───────────────────────────────────────────────────────────────────────
@@ -605,14 +620,30 @@ class Road:
                 return False
             raw = bytes(inbox[:end])
             del inbox[:end]
-            self._searched = 0
-            self._blank = False
+        except Denied as denied:
+            self._refuse_head(denied)
+            return False
+        return self._take_request(raw, b"")
+
+    def _take_request(self, raw: bytes, rest: bytes) -> bool:
+        """Begin an exchange by its head; False where it can't be gone on from there.
+
+        Arguments:
+            rest: what came behind it, and is not in the inbox.
+        """
+        self._searched = 0
+        self._blank = False
+        limits = self._gate.limits
+        try:
             head = http1.parse_request_head(
                 raw, head_bytes=limits.head_bytes, head_fields=limits.head_fields
             )
         except Denied as denied:
             self._refuse_head(denied)
             return False
+        if rest and (not head.length or self._door):
+            self._inbox += rest  # another request
+            rest = b""
         passage, target = self._passage, head.target
         if passage is None:
             peer = self._gate.peer(self._peer, head.headers)
@@ -620,13 +651,13 @@ class Road:
             peer = self._peer  # what stands in a tunnel is the client's own word
             target = f"/{passage.lead}{target}" if target[0] == "/" else target
         ask = Ask(
-            id=new_id(),
-            time_s=time.time(),
-            peer=peer,
-            method=head.method,
-            target=target,
-            headers=head.headers,
-            body_length=None if head.length == framing.CHUNKED else head.length,
+            new_id(),
+            time.time(),
+            peer,
+            head.method,
+            target,
+            head.headers,
+            None if head.length == framing.CHUNKED else head.length,
             websocket=head.websocket,
             passage=passage,
             tls=self._rim.is_tls(),
@@ -643,16 +674,21 @@ class Road:
         if (head.length > x.window and not peeked) or (head.length and not x.window):
             self._judge(x, None)
         elif x.body.done:
-            self._read_all(x)
+            self._judge(x, b"")
         else:
             self._state = _State.READ
-            self._expect(limits.body_timeout_s)
             if head.expects_continue:
                 self._rim.to_client(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if rest:
+                self._take_body(rest)
+                return True
+            self._expect(limits.body_timeout_s)
+        if rest and self._exchange is x:
+            self._inbox += rest  # until there is a connection
         return True
 
     def _begin(self, ask: Ask, head: http1.RequestHead, look: Look | None) -> Exchange:
-        x = self._exchange = Exchange(ask, head, self._rim.now())
+        x = self._exchange = Exchange(ask, head, self._now_s)
         x.look = look
         x.turn = self._turn
         self._deadline_s = _NEVER_S
@@ -699,11 +735,15 @@ class Road:
             raise BadRequest(f"The request's body is not valid HTTP/1.1: {error}.") from None
         if x.visit is not None and x.body.size > x.visit.body_bytes:
             raise too_large(x.visit)
-        if not self._link_full:
-            self._expect(self._gate.limits.body_timeout_s)
         if x.body.done:
-            self._inbox += x.body.rest
+            if x.body.rest:
+                self._inbox += x.body.rest
+        elif not self._link_full:
+            self._expect(self._gate.limits.body_timeout_s)
         if self._state is _State.READ:
+            if x.body.done and not x.parts:
+                self._judge(x, piece)
+                return
             x.parts.append(piece)
             if len(x.start) < _START_BYTES:
                 x.start = (x.start + piece).lstrip()[:_START_BYTES]
@@ -719,7 +759,7 @@ class Road:
         return visit.body_peeked and not documents.may_be_json(x.start)
 
     def _read_all(self, x: Exchange) -> None:
-        self._judge(x, x.parts[0] if len(x.parts) == 1 else b"".join(x.parts))
+        self._judge(x, b"".join(x.parts))
 
     def _judge(self, x: Exchange, content: bytes | None) -> None:
         if x.errand is not None:
@@ -775,9 +815,11 @@ class Road:
     def _wish(self, x: Exchange, *, fresh: bool) -> None:
         assert x.grant is not None
         self._state = _State.OPEN
-        # the pool has a deadline of its own; this one is for a pool that fails
-        self._expect(self._gate.limits.connect_timeout_s + 5)
+        self._deadline_s = _NEVER_S
         self._rim.open_upstream(x.grant.upstream, fresh=fresh)
+        if self._state is _State.OPEN and self._exchange is x:
+            # the pool has a deadline of its own; this one is for a pool that fails
+            self._expect(self._gate.limits.connect_timeout_s + 5)
 
     def _send(self, x: Exchange, link: Link) -> None:
         """The one place where a real key becomes bytes."""
@@ -791,24 +833,24 @@ class Road:
             out = Outgoing(link.upstream, grant.method, grant.target, grant.headers, content)
             credential, keys = x.seal.put(out)
             headers += credential
-            x.spelled = tuple(form for key in keys for form in forms(key))
+            x.spelled = forms_of_all(keys)
         if grant.upgrade is not None:
             headers += handshake.upstream_fields(grant.upgrade)
         if content is None and x.head.length == framing.CHUNKED:
             headers.append((b"Transfer-Encoding", b"chunked"))
         else:
             length = x.head.length if content is None else len(content)
-            if length or grant.method in ("POST", "PUT", "PATCH"):
+            if length or grant.method in _WITH_BODY:
                 headers.append((b"Content-Length", b"%d" % length))
-        head = http1.write_request_head(grant.method, grant.target, tuple(headers))
-        x.sent_s = self._rim.now()
+        head = http1.write_request_head(grant.method, grant.target, headers)
+        x.sent_s = self._now_s
         self._expect(self._gate.limits.answer_timeout_s)
         if self._client_full:
             link.pause()
         if content is not None:
             self._state = _State.ANSWER
             x.up = len(content)
-            if len(content) > _JOIN_BYTES:
+            if x.up > _JOIN_BYTES:
                 link.write(head)
                 link.write(content)
             else:
@@ -840,32 +882,36 @@ class Road:
 
     # ── answer ────────────────────────────────────────────────────────────────────────────────
 
-    def _take_answer_head(self, x: Exchange) -> bytes | None:
+    def _take_answer_head(self, x: Exchange, data: bytes) -> bytes | None:
         """Pass the answer's head on once it is whole; the bytes that follow it, or None."""
         assert x.grant is not None
-        limits = self._gate.limits
+        most = self._gate.limits.answer_head_bytes
+        if x.head_bytes:
+            data = x.head_bytes + data
         while True:
-            end = http1.find_head_end(x.head_bytes)
-            if end < 0 or end > limits.answer_head_bytes:
-                if len(x.head_bytes) > limits.answer_head_bytes:
+            end = http1.find_head_end(data)
+            if end < 0 or end > most:
+                if len(data) > most:
                     raise UpstreamFault(
                         "The head of the provider's answer is too large.",
                         setting="limits.answer_head_bytes",
                     )
+                x.head_bytes = data
                 return None
-            raw = bytes(x.head_bytes[:end])
-            del x.head_bytes[:end]
+            raw, data = data[:end], data[end:]
             head = http1.parse_answer_head(raw, request_method=x.grant.method)
             if head.status == 101:
-                return self._switch(x, head)
+                self._switch(x, head)
+                return data
             if head.status >= 200:
                 break  # any other 1xx is between the provider and us
+        x.head_bytes = b""
         if head.status == 401:
             self._gate.doubt(x.grant, x.seal)
-        headers = http1.end_to_end(head.headers)
+        headers = head.headers
         if head.length:
             x.mask = mask_for(head.coding, x.spelled)
-        if x.spelled and any(form in raw for form in x.spelled):
+        if holds_any(raw, x.spelled):
             headers = tuple((mask_all(n, x.spelled), mask_all(v, x.spelled)) for n, v in headers)
             head = replace(head, reason=mask_all(head.reason, x.spelled))
         if x.grant.addresses is not None:
@@ -880,9 +926,7 @@ class Road:
         x.answer_body = framing.Body(head.length, any_chunks=True)
         if x.chain is None or not x.chain.whole or not head.length:
             self._begin_answer(x, head.length)
-        rest = bytes(x.head_bytes)
-        x.head_bytes.clear()
-        return rest
+        return data
 
     def _begin_answer(self, x: Exchange, length: int) -> None:
         """Send the answer's head. `length`: of its body as the provider frames it, or as it turned
@@ -901,7 +945,7 @@ class Road:
         elif length == framing.CHUNKED:
             x.chunked_out = True
             headers += ((b"Transfer-Encoding", b"chunked"),)
-        if self._ends_soon or (x.grant.upgrade is not None and self._inbox):
+        if self._ends_soon or (self._inbox and x.grant.upgrade is not None):
             x.close_after = True  # frames that came too early are no request
         if x.close_after:
             headers += ((b"Connection", b"close"),)
@@ -1027,7 +1071,9 @@ class Road:
         if x.chunked_out:
             trailers = [mask_all(line, x.spelled) for line in x.answer_body.trailers]
             self._rim.to_client(framing.last_chunk([] if _changes(x) else trailers))
-        self._rim.flush()  # nobody waits for the book
+        # The client has all of it now, and waits for nothing of what follows. It is booked in the
+        # same turn, so that a next request, however soon, finds it booked.
+        self._rim.flush()
         link, x.link = x.link, None
         assert x.answer is not None
         if link is not None:
@@ -1059,8 +1105,8 @@ class Road:
 
     # ── WebSocket ─────────────────────────────────────────────────────────────────────────────
 
-    def _switch(self, x: Exchange, head: http1.AnswerHead) -> bytes:
-        """The provider has switched: frames from here on. The bytes that follow its answer."""
+    def _switch(self, x: Exchange, head: http1.AnswerHead) -> None:
+        """The provider has switched: frames from here on."""
         grant = x.grant
         assert grant is not None
         if grant.upgrade is None:
@@ -1090,9 +1136,6 @@ class Road:
         self._rim.to_client(http1.write_answer_head(head.status, reason, headers))
         if x.look is not None:
             x.look.answered(head.status, reason, headers)
-        rest = bytes(x.head_bytes)
-        x.head_bytes.clear()
-        return rest
 
     def _judge_message(self, x: Exchange, content: bytes) -> None:
         assert x.grant is not None
@@ -1195,7 +1238,7 @@ class Road:
             bytes_up=x.up,
             bytes_down=x.down,
             first_byte_s=x.first_byte_s,
-            total_s=self._rim.now() - x.started_s,
+            total_s=self._now_s - x.started_s,
             end=end,
             sent=x.sent_s > 0,
             metered=None if meter is None else meter.end(end == "complete"),
@@ -1261,7 +1304,7 @@ class Road:
     def _answer_locally(self, answer: Answer, why: str) -> None:
         x = self._exchange
         assert x is not None
-        self._gate.answer_here(x.ask, x.visit, answer, why, total_s=self._rim.now() - x.started_s)
+        self._gate.answer_here(x.ask, x.visit, answer, why, total_s=self._now_s - x.started_s)
         told = (b"x-llamakey-request-id", x.ask.id.encode("ascii"))
         self._write_answer(x, replace(answer, headers=(*answer.headers, told)))
 
@@ -1336,7 +1379,7 @@ class Road:
         try:
             if x is not None:
                 if x.grant is None and x.visit is not None and x.answer is None:
-                    self._gate.abandoned(x.ask, x.visit, why, total_s=self._rim.now() - x.started_s)
+                    self._gate.abandoned(x.ask, x.visit, why, total_s=self._now_s - x.started_s)
                 self._end(x, why)
         finally:
             # an answer that ends with its connection looks whole unless the connection is reset
@@ -1403,7 +1446,7 @@ class Road:
     # ── time and pressure ─────────────────────────────────────────────────────────────────────
 
     def _expect(self, seconds: float) -> None:
-        self._deadline_s = self._rim.now() + seconds
+        self._deadline_s = self._now_s + seconds
         if self._deadline_s < self._alarm_s:
             self._alarm_s = self._deadline_s
             self._rim.wake_at(self._deadline_s)

@@ -211,6 +211,33 @@ def test_somebody_who_gets_a_key_while_a_body_comes(tmp_path: Path) -> None:
             assert bench.got("POST")[0].status == status
 
 
+def test_a_tag_that_differs_each_time(tmp_path: Path) -> None:
+    """Also where it stands under a name without whose value a head is known again."""
+    with make_bench(tmp_path, metering={"tag_header": "X-Request-Id"}) as bench:
+        for tag in ("one", "two"):
+            bench.client(bench.head("GET /openai/v1/models", f"X-Request-Id: {tag}"))
+            bench.open()
+            bench.answer(OK)
+            assert "X-Request-Id" not in str(bench.sent()[0].headers)
+        assert [receipt.tag for receipt in bench.receipts] == ["one", "two"]
+
+
+def test_a_key_under_a_name_whose_values_differ(tmp_path: Path) -> None:
+    with make_bench(tmp_path) as bench:
+        other = mint()
+        bench.store.add_key("tower", "bob", other)
+        head = bench.head("GET /openai/v1/models", "Traceparent: %s")
+        for value, status in (("00-a", 200), ("00-b", 200), (other.text, 401), ("00-c", 200)):
+            bench.rim.out.clear()
+            wishes = len(bench.rim.wishes)
+            bench.client(head.replace(b"%s", value.encode()))
+            if len(bench.rim.wishes) > wishes:
+                bench.open()
+                bench.answer(OK)
+                assert bench.sent()[0].values("Traceparent") == [value]
+            assert bench.got("GET")[0].status == status
+
+
 @pytest.mark.parametrize("before", [0, 1, 511, 512, 700])
 @pytest.mark.parametrize("size", [1, 1022, 1023, 1024, 1025, 1535, 1536, 3000])
 def test_what_is_packed_is_found(before: int, size: int) -> None:

@@ -18,6 +18,7 @@ from llamakey_addon.errors import (
     TargetTooLong,
     UpstreamFault,
 )
+from llamakey_addon.journey import KnownHead, KnownHeaders, values_of
 
 LIMIT = 4096
 
@@ -64,6 +65,108 @@ def test_a_length_that_is_none_is_refused_whatever_came_before() -> None:
         with pytest.raises(BadRequest):
             parse(head % digits)
     assert parse(head % b"9").length == 9
+
+
+# ── heads that come again ───────────────────────────────────────────────────────────────────────
+
+AGAIN = b"POST /again HTTP/1.1\r\nHost: a\r\nContent-Length: %b\r\nTraceparent: %b\r\nX: y\r\n\r\n"
+
+
+def again(length: bytes, trace: bytes) -> http1.RequestHead:
+    return parse(AGAIN % (length, trace))
+
+
+def known(head: http1.RequestHead) -> KnownHead:
+    assert type(head.headers) is KnownHeaders
+    return head.headers.known
+
+
+def test_a_head_is_known_again_whatever_varies_of_it() -> None:
+    first, second = again(b"5", b"00-aa-bb-01"), again(b"17", b"00-cc-dd-01")
+    assert known(first) is known(second)
+    assert (first.length, second.length) == (5, 17)
+    assert second.headers == (
+        (b"Host", b"a"),
+        (b"Content-Length", b"17"),
+        (b"Traceparent", b"00-cc-dd-01"),
+        (b"X", b"y"),
+    )
+    for head, trace in ((first, b"00-aa-bb-01"), (second, b"00-cc-dd-01")):
+        assert values_of(head.headers, b"traceparent") == (trace,)
+        assert values_of(head.headers, b"x") == (b"y",)
+        kept = http1.upstream_headers(head.headers, strip=frozenset(), authority="p")
+        assert kept[1:3] == ((b"Traceparent", trace), (b"X", b"y"))
+        stripped = frozenset({b"traceparent"})
+        kept = http1.upstream_headers(head.headers, strip=stripped, authority="p")
+        assert kept[1] == (b"X", b"y")
+
+
+def test_what_varies_is_read_all_the_same() -> None:
+    again(b"5", b"00-aa-bb-01")
+    for bad in (b"caf\xc3\xa9", b"a\x00b", b"a\rb", b"a\nb"):
+        with pytest.raises(BadRequest):
+            again(b"5", bad)
+    local = again(b"5", b"sk-lmk-abc")
+    assert type(local.headers) is tuple, "a key that stands there is seen by who looks for keys"
+    kept = http1.upstream_headers(local.headers, strip=frozenset(), authority="p")
+    assert b"Traceparent" not in dict(kept)
+    assert again(b"5", b" \t a b ").headers[2] == (b"Traceparent", b"a b")
+    with pytest.raises(HeadTooLarge):
+        parse(AGAIN % (b"5", b"00"), fields=3)
+
+
+@settings(deadline=None)
+@given(
+    lines=st.lists(
+        st.sampled_from(
+            [
+                b"Content-Length: 5",
+                b"content-length:5",
+                b"Content-Length:  6 ",
+                b"traceparent: a",
+                b"TraceParent: b",
+                b"tracestate:c",
+                b"traceparent: ",
+                b"traceparent:",
+                b"Idempotency-Key: \t d",
+                b"X-Request-Id: e\t",
+                b"X: traceparent: f",
+                b"Connection: traceparent",
+                b"Transfer-Encoding: chunked",
+            ]
+        ),
+        max_size=6,
+    ),
+)
+def test_a_known_head_reads_as_an_unknown_one(lines: list[bytes]) -> None:
+    raw = request(*lines)
+    try:
+        plain = http1._parse_request_head(raw, 100)
+    except Denied as denied:
+        for _ in range(2):
+            with pytest.raises(type(denied)):
+                parse(raw)
+        return
+    for _ in range(2):
+        head = parse(raw)
+        assert head == plain
+        for name in (b"traceparent", b"connection", b"x"):
+            assert values_of(head.headers, name) == values_of(plain.headers, name)
+        assert http1.upstream_headers(
+            head.headers, strip=frozenset(), authority="p"
+        ) == http1.upstream_headers(plain.headers, strip=frozenset(), authority="p")
+
+
+def test_no_more_heads_are_known_than_there_is_room_for() -> None:
+    first = again(b"5", b"a")
+    for n in range(2000):
+        parse(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n)
+        if n % 100 == 0:
+            assert known(again(b"5", b"a")) is known(first), "one that comes again and again stays"
+    heads = http1._known_heads
+    assert len(heads._young) + len(heads._old) <= 2 * http1._KNOWN_HEADS
+    large = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * http1._KNOWN_HEAD_BYTES + b"\r\n\r\n"
+    assert type(parse(large).headers) is tuple
 
 
 @pytest.mark.parametrize(
@@ -528,6 +631,84 @@ def test_bad_answers(lines: tuple[bytes, ...]) -> None:
 def test_bad_status_lines(line: bytes) -> None:
     with pytest.raises(UpstreamFault):
         answer(status=line)
+
+
+ANSWER_LINES = [
+    b"Date: Sat, 28 Nov 2026 07:00:00 GMT",
+    b"Server: a  b",
+    b"Server:  a",
+    b"Content-Length: 5",
+    b"Content-Length: 6",
+    b"content-length: 07",
+    b"Content-Length:  5",
+    b"Content-Length: 5x",
+    b"Content-Length: 1234567890123456",
+    b"Transfer-Encoding: chunked",
+    b"transfer-encoding: Chunked",
+    b"Transfer-Encoding: gzip",
+    b"Connection: keep-alive",
+    b"connection: CLOSE",
+    b"Connection: close",
+    b"Connection: X-Hop",
+    b"Connection: close, x-hop",
+    b"X-Hop: 1",
+    b"Close: 1",
+    b"Keep-Alive: timeout=5",
+    b"Upgrade: h2c",
+    b"Content-Encoding: gzip",
+    b"content-encoding: identity",
+    b"Set-Cookie: a: b",
+    b"Set-Cookie: a:b",
+    b"Set-Cookie:a",
+    b"Set-Cookie:",
+    b"Set-Cookie: ",
+    b"Set-Cookie: a ",
+    b"Set-Cookie: a\t",
+    b"Set-Cookie: caf\xe9",
+    b"Set-Cookie: a\tb",
+    b"Set-Cookie: a\r",
+    b"Set-Cookie: a\rb",
+    b"Set-Cookie: a\nb: c",
+    b"Set-Cookie : a",
+    b"Set-Cookie: a\x00",
+    b" folded",
+    b": a",
+    b"",
+]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [b"HTTP/1.1 200 OK", b"HTTP/1.1 204 No Content", b"HTTP/1.0 200 OK", b"HTTP/1.1 101 X"],
+)
+def test_an_answers_head_reads_alike_by_the_short_way(status: bytes) -> None:
+    for first, second in itertools.product(ANSWER_LINES, repeat=2):
+        raw = b"\r\n".join([status, first, b"A: b", second, b"", b""])
+        for method in ("GET", "HEAD"):
+            try:
+                plain = http1._parse_answer_head(raw, method)
+            except UpstreamFault:
+                with pytest.raises(UpstreamFault):
+                    http1.parse_answer_head(raw, request_method=method)
+            else:
+                assert http1.parse_answer_head(raw, request_method=method) == plain
+
+
+def test_an_answer_as_they_are_takes_the_short_way() -> None:
+    lines = [b"Date: now", b"Connection: keep-alive", b"Content-Type: a/b", b"Content-Length: 5"]
+    raw = b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"", b""])
+    first = http1.parse_answer_head(raw, request_method="POST")
+    assert http1._read_answer_head(raw, "POST") == first
+    assert http1._read_answer_head(raw.replace(b"now", b"later"), "POST") is not None
+
+
+def test_no_more_names_are_known_than_there_is_room_for() -> None:
+    for n in range(http1._NAMES_KEPT + 50):
+        answer(b"X-%d: a" % n, status=b"HTTP/1.1 200 OK %d" % n)
+    assert len(http1._answer_names) <= http1._NAMES_KEPT
+    assert len(http1._status_lines) <= http1._STATUS_LINES_KEPT
+    answer(b"X" * 100 + b": a")
+    assert b"X" * 100 not in http1._answer_names
 
 
 def test_end_to_end_headers_of_an_answer() -> None:

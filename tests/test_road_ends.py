@@ -207,7 +207,7 @@ def test_a_request_that_may_have_been_served_is_not_sent_again(bench: Bench) -> 
 def test_others_come_first_when_many_requests_come_at_once(bench: Bench) -> None:
     heads = bench.head("GET /openai/v1/models", key=None) * 100
     bench.road.client_data(heads)
-    assert len(bench.receipts) == 8
+    assert len(bench.receipts) == 9  # the first, and eight of those that waited behind it
     turns = 0
     while bench.rim.turns:
         bench.rim.turns.pop()()
@@ -384,3 +384,28 @@ def test_both_leave_at_once(bench: Bench, first: bool, second: bool) -> None:
         else:
             bench.end_link()
     bench.only_receipt()
+
+
+# ── what the client waits for ───────────────────────────────────────────────────────────────────
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def test_an_answer_that_cannot_leave_is_booked_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.client(bench.head("GET /openai/v1/models"))
+    link = bench.open()
+    flush, left = bench.rim.flush, [1]
+
+    def failing() -> None:
+        if left:
+            left.pop()
+            raise MemoryError
+        flush()
+
+    monkeypatch.setattr(bench.rim, "flush", failing)
+    bench.answer(OK)
+    assert bench.only_receipt().end != "complete"
+    assert link.state == "dropped"
+    assert bench.rim.closed()

@@ -140,7 +140,7 @@ def test_an_upload_fails_midway(bench: Bench, error: BaseException) -> None:
 
 LATE = {
     "answer head": (http1, "parse_answer_head"),
-    "answer headers": (http1, "end_to_end"),
+    "answer headers": (http1, "_read_answer_head"),
 }
 
 

@@ -102,7 +102,7 @@ TICKETS = [
 AFTER = [
     "llamakey_addon.admit:Admission.told",
     "llamakey_addon.http1:parse_answer_head",
-    "llamakey_addon.http1:end_to_end",
+    "llamakey_addon.http1:_read_answer_head",
     "llamakey_addon.addresses:Addresses.headers",
     "llamakey_addon.mask:PlainMask.feed",
     "llamakey_addon.mask:PlainMask.end",

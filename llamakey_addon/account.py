@@ -11,6 +11,7 @@ from llamakey_addon.journey import (
     Quality,
     Receipt,
     Usage,
+    User,
     Visit,
 )
 from llamakey_addon.prices import Bill
@@ -98,20 +99,23 @@ def unserved(
     setting: str = "",
     bytes_up: int = 0,
     row: Closing | None = None,
+    user: User | None = None,
 ) -> Receipt:
     """The receipt of a request that the proxy answered itself, or that never got so far.
 
     Arguments:
+        user: who sent it, where that alone is known.
         row: of one that was let through all the same.
     """
     route = None if visit is None else visit.route
+    user = user if visit is None else visit.user
     endpoint = None if route is None else route.endpoint
     return Receipt(
         id=ask.id,
         time_s=ask.time_s,
         peer=ask.peer,
-        user="" if visit is None else visit.user.name,
-        key_name="" if visit is None else visit.user.key_name,
+        user="" if user is None else user.name,
+        key_name="" if user is None else user.key_name,
         provider="" if provider is None else provider.id,
         endpoint="" if endpoint is None else endpoint.name,
         method=ask.method,
@@ -125,7 +129,7 @@ def unserved(
         end=end,
         denied=denied,
         note=f"stopped by {setting}" if setting else "",
-        team="" if visit is None else visit.user.policy.team,
+        team="" if user is None else user.policy.team,
         counts=NO_COUNTS if row is None else row.counts,
         cost_nusd=0 if row is None else row.cost_nusd,
         quality="none" if row is None else row.quality,

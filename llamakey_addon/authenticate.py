@@ -177,6 +177,15 @@ def still(visit: Visit, store: Store) -> None:
         raise _no_lookup(error) from error
 
 
+def holder(key_id: str, store: Store, settings: Settings) -> User | None:
+    """Whose key this is, for the log; None where the store can't tell."""
+    try:
+        row = store.key(key_id)
+    except StoreError:
+        return None
+    return None if row is None else User(row.user, row.id, row.name, settings.policy(row.user))
+
+
 def row_of(user: User, store: Store) -> KeyRow | None:
     """What the store has of the key that somebody showed; None where it can't tell."""
     try:

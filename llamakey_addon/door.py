@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llamakey_addon import authenticate, doorway
-from llamakey_addon.errors import ProxyKeyWanted
+from llamakey_addon.errors import Denied, ProxyKeyWanted
 from llamakey_addon.journey import Ask, Detour, Passage
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ class Door:
         """
         host, port = doorway.read(ask)
         row = authenticate.at_the_door(ask, self._store)
-        way = self._hosts.find(host, port)
+        try:
+            way = self._hosts.find(host, port)
+        except Denied as denied:
+            denied.key_id = "" if row is None else row.id
+            raise
         if row is not None:
             self._store.used(row.id, ask.time_s)
         if isinstance(way, Passage):

@@ -91,6 +91,8 @@ class Denied(LlamaKeyError):
         """The shape of its answer, where that is not the provider's usual one."""
         self.visit: Visit | None = None
         """Whose request it is, where that was known before it was refused; for the log."""
+        self.key_id = ""
+        """The same where no more was known than the id of a valid local key."""
         super().__init__(message)
 
     @property

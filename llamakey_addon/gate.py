@@ -375,6 +375,7 @@ class Gate:
                 setting=denied.setting,
                 bytes_up=usage.bytes_up,
                 row=row,
+                user=None if visit is not None else self._holder(ask, denied),
             )
         )
         if denied.detail:
@@ -469,6 +470,11 @@ class Gate:
             if policy is not None and policy.body_bytes is not None:
                 bounds.append((policy.body_bytes, policy.body_setting))
         return min(bounds)
+
+    def _holder(self, ask: Ask, denied: Denied) -> User | None:
+        """Who sent what was refused before it was a visit, where a key was shown with CONNECT."""
+        key_id = denied.key_id or ("" if ask.passage is None else ask.passage.key_id)
+        return authenticate.holder(key_id, self._store, self.settings) if key_id else None
 
     def _provider_of(self, ask: Ask, visit: Visit | None) -> Provider | None:
         if visit is not None:

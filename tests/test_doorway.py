@@ -143,7 +143,18 @@ def test_whom_it_is_not_for(caller: Caller, authority: str, status: int, says: s
         True,
     )
     assert caller.bench.rim.closed() or caller.bench.rim.finished()
-    assert caller.bench.only_receipt().status == status
+    receipt = caller.bench.only_receipt()
+    assert receipt.status == status
+    # whose key it was is said where there was a look at it
+    named = ("alice", "laptop") if status == 403 else ("", "")
+    assert (receipt.user, receipt.key_name) == named
+
+
+def test_a_key_that_is_not_valid_names_nobody(caller: Caller) -> None:
+    caller.bench.store.revoke("laptop")
+    caller.connect("example.com:443", key=caller.key)
+    assert caller.refused().status == 407
+    assert caller.bench.only_receipt().user == ""
 
 
 def test_a_request_that_is_no_connect_is_told_so(caller: Caller) -> None:
@@ -362,6 +373,7 @@ def test_no_way_leads_out_of_a_tunnel(caller: Caller, target: str, status: int) 
     caller.send(f"GET {target}")
     assert caller.got("GET").status == status
     assert caller.bench.upstream_untouched
+    assert caller.bench.only_receipt().user == "alice", "whose tunnel it is"
 
 
 def test_no_tunnel_in_a_tunnel(caller: Caller) -> None:

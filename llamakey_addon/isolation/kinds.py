@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -106,20 +106,24 @@ class Kinds:
         while waiting:
             name, value = waiting.pop()
             if type(value) is Object:
-                pairs: Iterable[tuple[str, Any]] = value
-            else:
-                pairs = [(name, item) for item in value]
-            for pair in pairs:
-                name, value = pair
-                is_dull = name in dull
-                if not is_dull:
-                    is_dull = self._look_at_name(name, found)
-                if type(value) is str:
-                    if is_dull and (" " in value or len(value) > _LONGEST or pair in plain):
+                for pair in value:
+                    name, inner = pair
+                    is_dull = name in dull or self._look_at_name(name, found)
+                    if type(inner) is str:
+                        if is_dull and (" " in inner or pair in plain or len(inner) > _LONGEST):
+                            continue
+                        found += self.in_text(name, inner)
+                    elif isinstance(inner, list):
+                        waiting.append(pair)
+                continue
+            is_dull = name in dull or self._look_at_name(name, found)
+            for item in value:
+                if type(item) is str:
+                    if is_dull and (" " in item or (name, item) in plain or len(item) > _LONGEST):
                         continue
-                    found += self.in_text(name, value)
-                elif isinstance(value, list):
-                    waiting.append(pair)
+                    found += self.in_text(name, item)
+                elif isinstance(item, list):
+                    waiting.append((name, item))
         return found
 
     def _look_at_name(self, name: str, found: list[Mention]) -> bool:

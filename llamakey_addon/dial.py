@@ -29,6 +29,8 @@ type Address = tuple[int, Any]
 
 _FRESH_S: Final = 30.0
 _KEPT_S: Final = 3600.0
+#: Names that are remembered at most; clients of the second door choose theirs.
+_MOST: Final = 1024
 _HEAD_START_S: Final = 0.25
 #: A connection that lost its way (behind a NAT, say) without a word is noticed by these probes.
 _PROBES: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
@@ -46,11 +48,15 @@ class Names:
     Arguments:
         fresh_s: so long an answer is used without a second look.
         kept_s: so long it is used while a look is under way, or fails.
+        most: so many names are remembered, those that were looked up last.
     """
 
-    def __init__(self, *, fresh_s: float = _FRESH_S, kept_s: float = _KEPT_S) -> None:
+    def __init__(
+        self, *, fresh_s: float = _FRESH_S, kept_s: float = _KEPT_S, most: int = _MOST
+    ) -> None:
         self._fresh_s = fresh_s
         self._kept_s = kept_s
+        self._most = most
         self._known: dict[tuple[str, int], _Known] = {}
         self._looking: dict[tuple[str, int], asyncio.Task[list[Address]]] = {}
 
@@ -101,10 +107,12 @@ class Names:
         host, port = place
         loop = asyncio.get_running_loop()
         found = _of(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        before = self._known.get(place)
+        before = self._known.pop(place, None)
         if before is not None and before.addresses[0] in found:
             found.remove(before.addresses[0])
             found.insert(0, before.addresses[0])
+        while len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]
         self._known[place] = _Known(found, time.monotonic())
         return found
 

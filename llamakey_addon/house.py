@@ -262,6 +262,8 @@ class House:
         tells the client so. One that is idle is left to its client, whose request may be on its
         way. How many did not end in time."""
         self.gate.leaving = True
+        self._ahead = False
+        self.pool.let_cool()
         self._deserted = asyncio.Event()
         self._look_if_deserted()
         await _wait(self._deserted, timeout_s)

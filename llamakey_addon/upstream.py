@@ -286,6 +286,12 @@ class Pool:
         if count and not self._closed:
             self._warmth = Warmth(self, upstreams, count)
 
+    def let_cool(self) -> None:
+        """Open none ahead any more."""
+        if self._warmth is not None:
+            self._warmth.stop()
+            self._warmth = None
+
     # ── connections ───────────────────────────────────────────────────────────────────────────
 
     def take(self, upstream: Upstream) -> UpstreamLink | None:
@@ -432,8 +438,7 @@ class Pool:
     def retire(self) -> None:
         """Another pool takes over: close what is idle, and the rest as it is given back."""
         self._closed = True
-        if self._warmth is not None:
-            self._warmth.stop()
+        self.let_cool()
         for links in list(self._idle.values()):
             for link in list(links):
                 link.drop()

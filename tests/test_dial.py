@@ -204,6 +204,21 @@ async def test_an_answer_that_is_too_old_is_not_used(monkeypatch: pytest.MonkeyP
     assert await names.addresses("a.example", 1) == [(socket.AF_INET, ("127.0.0.2", 1))]
 
 
+async def test_so_many_names_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, names = Server(monkeypatch), Names(fresh_s=3600, most=2)
+    for host, asked in (
+        ("a.example", 1),
+        ("b.example", 2),
+        ("a.example", 2),
+        ("c.example", 3),  # in the place of a, the one looked up first
+        ("b.example", 3),
+        ("a.example", 4),
+    ):
+        await names.addresses(host, 1)
+        assert (host, server.asked) == (host, asked)
+    assert len(names._known) == 2
+
+
 async def test_an_address_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     server, names = Server(monkeypatch), Names()
     assert await names.addresses("127.0.0.1", 80) == [(socket.AF_INET, ("127.0.0.1", 80))]

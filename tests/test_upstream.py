@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from llamakey_addon import warmth
 from llamakey_addon.errors import Denied, TooMany, UpstreamFault, UpstreamTimeout
 from llamakey_addon.journey import Upstream
 from llamakey_addon.upstream import Pool, UpstreamLink, Wish
@@ -524,14 +525,37 @@ async def test_a_retired_pool_opens_none_ahead() -> None:
     async with serving() as provider:
         pool, upstream = make(), at(provider)
         pool.keep_warm([upstream], 1)
+        ahead = pool._warmth
         await provider.streams.get()
         pool.retire()
-        assert pool._warmth is not None
-        pool._warmth.lacks(upstream)
+        assert ahead is not None
+        ahead.lacks(upstream)
         pool.keep_warm([upstream], 1)
         await asyncio.sleep(0.01)
         assert provider.streams.empty()
         assert not pool._all
+
+
+@pytest.mark.parametrize("cools", [False, True])
+async def test_a_pool_that_cools_opens_none_ahead(
+    monkeypatch: pytest.MonkeyPatch, cools: bool
+) -> None:
+    monkeypatch.setattr(warmth, "_SOON_S", 0.0)
+    monkeypatch.setattr(warmth, "_BACKOFF_S", (0.0, 0.0))
+    async with serving() as provider:
+        pool, upstream = make(), at(provider)
+        pool.keep_warm([upstream], 1)
+        await until(lambda: pool.idle(upstream) == 1)
+        if cools:
+            pool.let_cool()
+        link = pool.take(upstream)
+        assert link is not None, "what is there is used"
+        link.drop()
+        if not cools:
+            await until(lambda: pool.opened == 2)
+        await asyncio.sleep(0.01)
+        assert pool.opened == (1 if cools else 2)
+        pool.close()
 
 
 # ── the company's proxy ─────────────────────────────────────────────────────────────────────────

@@ -297,6 +297,12 @@ class Parent:
         self._serving, self._coming = coming, None
         self._failures = 0
         old = [w for w in self._workers if w.batch is not coming and w.state != "ending"]
+        content = orders.pack(shared_out(coming.settings, coming.count))
+        for worker in list(self._workers):
+            if worker.batch is not coming:
+                # An idle connection is left to its client, whose next request may be on its way;
+                # it is judged as the new workers would judge it.
+                self._say(worker, Word.SETTINGS, content)
         for worker in old:
             self._say(worker, Word.RETIRE)
         if coming.settings is not self._changes.settings:

@@ -12,6 +12,7 @@ import ssl
 import sys
 import time
 import urllib.request
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -23,7 +24,7 @@ from llamakey_addon.config import Settings
 from llamakey_addon.config.addresses import is_loopback
 from llamakey_addon.config.settings import Trust
 from llamakey_addon.edge import RoadEdge
-from llamakey_addon.errors import ConfigError, NotReady
+from llamakey_addon.errors import ConfigError, NotReady, TooMany
 from llamakey_addon.house import House
 from llamakey_addon.road import Road
 from llamakey_addon.serve import show
@@ -31,7 +32,11 @@ from llamakey_addon.serve.client import ClientConnection
 from llamakey_addon.serve.door import Door, Nobody
 from llamakey_addon.serve.turns import Seat
 
-_CONTEXTS: Final = 256
+#: Hosts that only a provider can name (a glob of the catalogue's, so without end) get a certificate
+#: each, and whoever reaches the port can ask for one: so many are kept, and after so many at once
+#: one more a second is made.
+_NAMED: Final = 256
+_AT_ONCE: Final = 64
 _FRESH_S: Final = 7 * 86400
 """A certificate is made anew long before its end."""
 
@@ -48,7 +53,12 @@ class SecondDoor(Door):
         self, house: House, sockets: Sequence[socket.socket], seat: Seat | None = None
     ) -> None:
         super().__init__(house, sockets, seat=seat)
-        self._contexts: dict[str, tuple[ssl.SSLContext, float]] = {}
+        self._contexts: OrderedDict[str, tuple[ssl.SSLContext, float]] = OrderedDict()
+        self._named: OrderedDict[str, tuple[ssl.SSLContext, float]] = OrderedDict()
+        """Of hosts that are in no book; the last used at the end."""
+        self._book: tuple[Settings | None, frozenset[str]] = (None, frozenset())
+        self._may_make = float(_AT_ONCE)
+        self._counted_s = time.monotonic()
 
     def _entrance(self) -> ClientConnection | Nobody:
         try:
@@ -61,10 +71,14 @@ class SecondDoor(Door):
         return Road(rim, self.house.gate, peer, door=True)  # type: ignore[arg-type]
 
     def context(self, host: str) -> ssl.SSLContext:
-        found = self._contexts.get(host)
+        kept = self._contexts if host in self._hosts() else self._named
+        found = kept.get(host)
         now_s = time.monotonic()
         if found is not None and now_s - found[1] < _FRESH_S:
+            kept.move_to_end(host)
             return found[0]
+        if kept is self._named:
+            self._count_one_more(host, now_s)
         place = certificates.door_in(self.house.settings.data_folder)
         try:
             with certificates.leaf(place, host) as path:
@@ -76,10 +90,30 @@ class SecondDoor(Door):
                 setting="door",
                 detail=str(refused),
             ) from None
-        if len(self._contexts) >= _CONTEXTS:
-            self._contexts.clear()
-        self._contexts[host] = (context, now_s)
+        kept[host] = (context, now_s)
+        if len(self._named) > _NAMED:
+            self._named.popitem(last=False)
         return context
+
+    def _hosts(self) -> frozenset[str]:
+        """Hosts that are in the book, by the settings of now."""
+        settings = self.house.settings
+        if self._book[0] is not settings:
+            hosts = frozenset(doorway.hosts(settings.providers.values()))
+            for gone in self._contexts.keys() - hosts:
+                del self._contexts[gone]
+            self._book = (settings, hosts)
+        return self._book[1]
+
+    def _count_one_more(self, host: str, now_s: float) -> None:
+        self._may_make = min(_AT_ONCE, self._may_make + now_s - self._counted_s)
+        self._counted_s = now_s
+        if self._may_make < 1:
+            raise TooMany(
+                f"Too many hosts that were not called before: {host} has to wait. Try again soon.",
+                retry_after_s=2,
+            )
+        self._may_make -= 1
 
 
 def _server_context(path: str) -> ssl.SSLContext:

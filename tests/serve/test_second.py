@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,41 @@ async def test_tls_as_the_providers_host(tmp_path: Path) -> None:
             got, _ = await secured(made, name, host)
             assert got.startswith(b"HTTP/1.1 421 ")
         assert [r.status for r in made.log.receipts] == [401, 421, 421]
+
+
+async def test_hosts_that_clients_name_get_only_so_many_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second, "_AT_ONCE", 2)
+    monkeypatch.setattr(second, "_NAMED", 1)
+    made: list[str] = []
+    leaf = certificates.leaf
+
+    def counted(place: certificates.Place, host: str) -> Any:
+        made.append(host)
+        return leaf(place, host)
+
+    monkeypatch.setattr(certificates, "leaf", counted)
+    now = [1000.0]
+    monkeypatch.setattr(second, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    async with opened(tmp_path) as here:
+        hosts = [f"index-{number}.svc.eu-west1.pinecone.io" for number in range(3)]
+
+        async def told(host: str) -> bytes:
+            _, writer, answer = await here.call(f"{host}:443")
+            writer.transport.abort()
+            return answer.split(b"\r\n")[0][9:12]
+
+        assert [await told(host) for host in (*hosts[:2], hosts[1])] == [b"200"] * 3
+        assert made == hosts[:2]
+        assert await told(hosts[2]) == b"429"
+        assert await told(hosts[1]) == b"200", "the one that is kept"
+        assert await told(hosts[0]) == b"429", "one is kept, the last"
+        # hosts of the catalogue are as many as they are
+        assert [await told(host) for host in (OPENAI, "api.mistral.ai")] == [b"200"] * 2
+        now[0] += 1
+        assert [await told(hosts[2]), await told(hosts[0])] == [b"200", b"429"]
+        assert made == [*hosts[:2], OPENAI, "api.mistral.ai", hosts[2]]
 
 
 async def test_whoever_does_not_trust_it_leaves(tmp_path: Path) -> None:

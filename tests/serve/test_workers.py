@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -312,6 +313,11 @@ def test_a_rolling_restart_loses_nothing(proxy: Start, world: World) -> None:
 
     async def restarting() -> None:
         for number in range(restarts):
+            if number == 1:  # `idle` is with a worker that has been replaced by then
+                config = running.folder / "config.yaml"
+                settings = yaml.safe_load(config.read_text())
+                settings["users"]["alice"] = {**CAPS, "allow": [{"providers": ["openai"]}]}
+                config.write_text(yaml.safe_dump(settings))
             enough = tally.whole + 3 * clients
             await until(functools.partial(has_come_to, tally, enough))
             await asyncio.to_thread(restart, running)
@@ -335,10 +341,10 @@ def test_a_rolling_restart_loses_nothing(proxy: Start, world: World) -> None:
     assert tally.goodbyes >= restarts
     # what began in the first life goes on there
     assert first & alive(children(running.process.pid))
-    idle.request("GET", "/openai/v1/models", headers=headers)
+    idle.request("GET", "/anthropic/v1/models", headers=headers)
     assert idle.sock is socket, "on the same connection"
     answer = idle.getresponse()
-    assert (answer.status, answer.getheader("connection")) == (200, "close")
+    assert (answer.status, answer.getheader("connection")) == (403, "close"), "by new settings"
     assert answer.read()
     idle.close()
     assert b"[DONE]" in stream.end()

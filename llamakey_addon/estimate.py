@@ -14,6 +14,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
+from weakref import WeakValueDictionary
 
 from llamakey_addon import documents
 from llamakey_addon.errors import BadRequest
@@ -61,10 +62,13 @@ _EVERYBODY: Final = ""
 class Habit:
     """What requests of one kind came to: means, and mean distances from them."""
 
-    __slots__ = ("cost", "cost_off", "n", "output", "output_off", "ratio", "ratio_off")
+    __slots__ = (
+        *("__weakref__", "cost", "cost_off", "n"),
+        *("output", "output_off", "ratio", "ratio_off"),
+    )
 
     def __init__(self, figures: Mapping[str, float] | None = None) -> None:
-        for name in self.__slots__:
+        for name in _FIGURES:
             setattr(self, name, float((figures or {}).get(name, 0.0)))
 
     n: float
@@ -87,7 +91,10 @@ class Habit:
             self.ratio, self.ratio_off = _moved(self.ratio, self.ratio_off, ratio, n)
 
     def figures(self) -> dict[str, float]:
-        return {name: round(getattr(self, name), 6) for name in self.__slots__}
+        return {name: round(getattr(self, name), 6) for name in _FIGURES}
+
+
+_FIGURES: Final = ("cost", "cost_off", "n", "output", "output_off", "ratio", "ratio_off")
 
 
 def _moved(mean: float, off: float, value: float, n: float) -> tuple[float, float]:
@@ -103,7 +110,9 @@ class Estimates:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._habits: OrderedDict[tuple[str, str, str, str], Habit] = OrderedDict()
+        self._habits: OrderedDict[tuple[str, str, str, str], tuple[Habit, Habit]] = OrderedDict()
+        """The key's own, and everybody's of that kind, which is one for all keys."""
+        self._everybodys: WeakValueDictionary[tuple[str, str, str], Habit] = WeakValueDictionary()
 
     def counts(self, call: Call, asked: Asked, *, closely: bool) -> dict[str, int]:
         """What a request will probably use.
@@ -162,30 +171,37 @@ class Estimates:
         ratio = counts.get("input_tokens", 0) / guess if guess else None
         output = counts.get("output_tokens", 0)
         kind = _kind(call)
-        for key_id in (call.visit.user.key_id, _EVERYBODY):
-            habit = self._habit(key_id, kind)
-            habit.learn(output, ratio, cost_nusd)
-            self._ledger.remember(key_id, *kind, habit.figures)
+        key_id = call.visit.user.key_id
+        own, everybodys = self._of(key_id, kind)
+        own.learn(output, ratio, cost_nusd)
+        everybodys.learn(output, ratio, cost_nusd)
+        self._ledger.remember(key_id, *kind, own.figures)
+        self._ledger.remember(_EVERYBODY, *kind, everybodys.figures)
 
     def _known(self, key_id: str, kind: tuple[str, str, str]) -> Habit:
         """The key's own habit, or everybody's; one of nothing where nobody has any."""
-        habit = self._habit(key_id, kind)
-        return habit if habit.n else self._habit(_EVERYBODY, kind)
+        own, everybodys = self._of(key_id, kind)
+        return own if own.n else everybodys
 
-    def _habit(self, key_id: str, kind: tuple[str, str, str]) -> Habit:
+    def _of(self, key_id: str, kind: tuple[str, str, str]) -> tuple[Habit, Habit]:
+        """The key's own habit, and everybody's."""
         name = (key_id, *kind)
-        habit = self._habits.get(name)
-        if habit is None:
-            try:
-                habit = Habit(self._ledger.learned(*name))
-            except StoreError:
-                return Habit()  # nothing is known for now
-            self._habits[name] = habit
-            if len(self._habits) > _KEPT:
-                self._habits.popitem(last=False)
-        else:
+        habits = self._habits.get(name)
+        if habits is not None:
             self._habits.move_to_end(name)
-        return habit
+            return habits
+        try:
+            own = Habit(self._ledger.learned(*name))
+            everybodys = self._everybodys.get(kind)
+            if everybodys is None:
+                everybodys = Habit(self._ledger.learned(_EVERYBODY, *kind))
+        except StoreError:
+            return Habit(), Habit()  # nothing is known for now
+        self._everybodys[kind] = everybodys
+        self._habits[name] = (own, everybodys)
+        if len(self._habits) > _KEPT:
+            self._habits.popitem(last=False)
+        return own, everybodys
 
 
 def _kind(call: Call) -> tuple[str, str, str]:

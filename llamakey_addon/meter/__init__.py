@@ -117,15 +117,18 @@ class Meter:
             self._silent = True
         elif isinstance(reader, Whole):
             tally.pattern = tally.flavour.whole_text or tally.pattern
-            self._take = _both(reader.feed, tally.listen)
+            self._take = _whole(reader, tally)
         else:
             self._take = _blocks(reader, tally)
 
     def so_far(self) -> Counts:
         """What was used until now, as far as one can tell: the provider's figures, and where they
         are still to come, input from the request's length and output from the text that passed."""
+        tally, reader = self._tally, self._reader
         try:
-            return NO_COUNTS if self._tally is None else self._tally.so_far()
+            if tally is not None and isinstance(reader, Whole) and not reader.shortened:
+                tally.heard_anew(reader.kept)
+            return NO_COUNTS if tally is None else tally.so_far()
         except Exception:
             return NO_COUNTS
 
@@ -135,6 +138,8 @@ class Meter:
         tally = self._tally
         if tokens <= 0 or tally is None or tally.flavour.guess is not guess_tokens:
             return None
+        if isinstance(self._reader, Whole):
+            return None  # to whose text nobody listens yet
         return tally.told, tally.heard + tokens * BYTES_PER_TOKEN
 
     def is_good(self, mark: Mark) -> bool:
@@ -158,15 +163,17 @@ class Meter:
             return Metered(self.so_far())
 
     def _finish(self, tally: Tally) -> bytes:
-        """Read what no blank line or line end closed. A whole answer's text, where all is there."""
+        """Read what no blank line or line end closed. What of a whole answer's text was not
+        listened to yet."""
         reader = self._reader
-        if reader is None or self._broken:
+        if reader is None or (self._broken and not isinstance(reader, Whole)):
             return b""
-        rest = reader.end()
         if isinstance(reader, Whole):
-            tally.whole(rest, shortened=reader.shortened)
-            return b"" if reader.shortened else rest
-        if rest:
+            whole = reader.kept
+            if not self._broken:
+                tally.whole(whole, shortened=reader.shortened)
+            return whole
+        if rest := reader.end():
             tally.block(rest, b"\n\n" if isinstance(reader, Events) else b"\n")
         return b""
 
@@ -188,8 +195,8 @@ class Meter:
             return NOTHING
         if flavour.reports and not (exact or (tally.mixed and complete)):
             return NOTHING if not tally.said else Metered()
-        if not exact and whole:
-            tally.heard_anew(whole)
+        if not exact and isinstance(self._reader, Whole):
+            (tally.listen if self._reader.shortened else tally.heard_anew)(whole)
         counts = tally.figures() if exact else tally.guessed()
         terms = tuple(sorted(tally.terms.items())) if tally.terms else ()
         return Metered(counts, exact=exact, model=tally.model, terms=terms, job=tally.job)
@@ -206,12 +213,14 @@ def _blocks(reader: Events | Lines | Messages, tally: Tally) -> Callable[[bytes]
     return take
 
 
-def _both(
-    first: Callable[[bytes], None], second: Callable[[bytes], None]
-) -> Callable[[bytes], None]:
+def _whole(reader: Whole, tally: Tally) -> Callable[[bytes], None]:
+    """Its text is listened to at the end, where figures lack; until then only to what is not kept
+    for so long."""
+
     def take(piece: bytes) -> None:
-        first(piece)
-        second(piece)
+        anew = not reader.shortened
+        if dropped := reader.feed(piece):
+            (tally.heard_anew if anew else tally.listen)(dropped)
 
     return take
 

@@ -130,8 +130,20 @@ class Whole:
         self.shortened = False
         """Whether the middle was dropped."""
 
-    def feed(self, data: bytes) -> None:
-        self.shortened |= _append(self._kept, data)
+    def feed(self, data: bytes) -> bytes:
+        """What had to be dropped for it, from the middle; most often nothing."""
+        kept = self._kept
+        kept += data
+        if len(kept) <= KEPT_BYTES:
+            return b""
+        dropped = bytes(kept[HEAD_BYTES:-TAIL_BYTES])
+        del kept[HEAD_BYTES:-TAIL_BYTES]
+        self.shortened = True
+        return dropped
+
+    @property
+    def kept(self) -> bytes:
+        return bytes(self._kept)
 
     def end(self) -> bytes:
         """All of it, or its beginning and its end."""
@@ -140,10 +152,8 @@ class Whole:
         return kept
 
 
-def _append(kept: bytearray, data: bytes) -> bool:
-    """Keep `data` too. True where that was too much, and the middle of it all was dropped."""
+def _append(kept: bytearray, data: bytes) -> None:
+    """Keep `data` too. Where that is too much, the middle of it all is dropped."""
     kept += data
-    if len(kept) <= KEPT_BYTES:
-        return False
-    del kept[HEAD_BYTES:-TAIL_BYTES]
-    return True
+    if len(kept) > KEPT_BYTES:
+        del kept[HEAD_BYTES:-TAIL_BYTES]

@@ -48,8 +48,8 @@ def _number(headers: Named, *names: bytes) -> int | None:
 def own_key(tally: Tally, document: Document) -> None:
     """OpenRouter with a key of the account's own at the provider: `cost` is its fee alone, and the
     provider bills the rest."""
-    usage = _dict(document.get("usage"))
-    if usage.get("is_byok") is True:
+    usage = document.get("usage")
+    if isinstance(usage, dict) and usage.get("is_byok") is True:
         tally.put("_own_key_cost", find(usage, ("cost_details", "upstream_inference_cost")))
 
 

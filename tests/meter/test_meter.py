@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -133,6 +134,24 @@ def test_a_long_stream_is_guessed_by_samples() -> None:
     for _ in range(20_000):
         meter.feed(word)
     assert 24_500 <= meter.end(complete=False).counts["output_tokens"] <= 25_500
+
+
+@pytest.mark.parametrize("texts", [1, 50, 600, 3000])
+@pytest.mark.parametrize("asked", [(), (0,), (1, 300, 2999)])
+def test_a_whole_answer_that_is_cut_is_guessed_by_its_text(
+    texts: int, asked: Sequence[int]
+) -> None:
+    """However long it is, and whenever one looks at it."""
+    meter = meter_for(CHAT, 200, JSON)
+    meter.feed(b'{"model":"m","choices":[')
+    piece = b'{"message":{"content":"%b"}},' % (b"word " * 200)
+    for number in range(texts):
+        meter.feed(piece)
+        if number in asked and number < 1000:
+            so_far = meter.so_far()["output_tokens"]
+            assert so_far == pytest.approx((number + 1) * 250, rel=0.01)
+    counts = meter.end(complete=False).counts
+    assert counts["output_tokens"] == pytest.approx(texts * 250, rel=0.01)
 
 
 def test_text_that_a_stream_repeats_is_guessed_once() -> None:

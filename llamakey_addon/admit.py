@@ -54,6 +54,9 @@ _READING: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _KEPT: Final = 4096
 _KINDS: Final = 8
 """Of requests with one head, by their model; an agent asks for two or three."""
+#: How an answer that grows reserves ahead: as much again where there is plenty for others, so that
+#: few steps do; else another quarter; and in the end what it has come to.
+_STEPS: Final = ((4, 100), (1, 1), (0, 1))
 #: Of providers whose answers say what they cost, where nobody has asked yet: a tenth of a cent.
 _UNKNOWN_NUSD: Final = 1_000_000
 
@@ -293,19 +296,22 @@ class Admission:
         if cost is None or cost <= hold.cost_nusd:
             return _spare(price, counts, hold)
         output = counts.get("output_tokens", 0)
-        try:
+        reached: CapReached | None = None
+        for quarters, plenty in _STEPS:
             try:
                 self._ledger.extend(
-                    hold, output_tokens=output + output // 4, cost_nusd=cost + cost // 4
+                    hold,
+                    output_tokens=output + output * quarters // 4,
+                    cost_nusd=cost + cost * quarters // 4,
+                    plenty=plenty,
                 )
-            except CapReached:
-                # not another quarter; but this much may still be there
-                self._ledger.extend(hold, output_tokens=output, cost_nusd=cost)
-        except CapReached as reached:
-            raise self._used_up(reached, call.visit.user.name) from None
-        except StoreError:
-            return 0  # it can't be written now; the answer goes on, and is settled when it can
-        return _spare(price, counts, hold)
+                return _spare(price, counts, hold)
+            except CapReached as error:
+                reached = error
+            except StoreError:
+                return 0  # it can't be written now; the answer goes on, and is settled when it can
+        assert reached is not None
+        raise self._used_up(reached, call.visit.user.name) from None
 
     def watches(self, hold: Hold) -> bool:
         """Whether an answer is ended where it uses up a hard budget."""

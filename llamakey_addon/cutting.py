@@ -48,18 +48,19 @@ def seam_of(headers: Headers, expected: str) -> Seam | None:
 class Seam:
     """Follows a stream and finds the places between its events. One that is packed has none."""
 
-    __slots__ = ("_end", "_packed", "_tail", "_waited", "kind")
+    __slots__ = ("_before", "_end", "_packed", "_waited", "kind")
 
     def __init__(self, kind: Stream, *, packed: bool = False) -> None:
         self.kind = kind
         self._packed = packed
         self._waited = 0
         self._end = _ENDS[kind]
-        self._tail = b""
+        self._before = b""
+        """The end of what has gone, at least."""
 
     def passed(self, piece: bytes) -> None:
         """These bytes have gone to the client."""
-        self._tail = (self._tail + piece[-_TAIL:])[-_TAIL:]
+        self._before = piece if len(piece) >= _TAIL else (self._before + piece)[-_TAIL:]
 
     def last(self, piece: bytes) -> int | None:
         """How much of `piece` may go so that what has gone ends with an event; None where none of
@@ -67,7 +68,7 @@ class Seam:
         """
         if self._packed:
             return None
-        tail = self._tail
+        tail = self._before[-_TAIL:]
         if not tail:
             return 0
         if self._at_end(tail):

@@ -11,7 +11,7 @@ from llamakey_addon.errors import Denied
 from llamakey_addon.filters import Chain
 from llamakey_addon.journey import Ask, Detour, Errand, Grant, Headers, Seal, Visit
 from llamakey_addon.mask import NO_MASK, Mask
-from llamakey_addon.meter import Mark, Meter
+from llamakey_addon.meter import Meter
 from llamakey_addon.meter.sockets import SocketMeter
 from llamakey_addon.relay import Relay
 from llamakey_addon.rim import Link, Look
@@ -52,7 +52,6 @@ class Exchange:
         "detour",
         "down",
         "ends_with_connection",
-        "enough",
         "errand",
         "first_byte_s",
         "grant",
@@ -118,8 +117,6 @@ class Exchange:
         """One of them from the answer's head on."""
         self.seam: Seam | None = None
         """Of a stream that is ended where a budget is used up."""
-        self.enough: Mark | None = None
-        """Until when what is reserved is enough for certain."""
         self.cutting: Denied | None = None
         """Why it is to be ended, at the next place that allows it."""
         self.last_piece = b""

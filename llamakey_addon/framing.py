@@ -18,6 +18,19 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*
 _CHUNK_LINE_BYTES: Final = 256
 _TRAILER_BYTES: Final = 16 * 1024
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_KNOWN_BYTES: Final = 2048
+
+
+def _size_line(whole: int) -> bytes | None:
+    """The size line of the one chunk that is so long with its framing, as `chunk` writes it."""
+    for digits in range(1, 8):
+        line = b"%x\r\n" % max(0, whole - digits - 4)
+        if len(line) == digits + 2 and whole > digits + 4:
+            return line
+    return None
+
+
+_SIZE_LINES: Final = tuple(map(_size_line, range(_KNOWN_BYTES)))
 
 
 class FramingError(Exception):
@@ -45,6 +58,7 @@ class Body:
         "done",
         "rest",
         "size",
+        "sole",
         "trailers",
     )
 
@@ -56,6 +70,8 @@ class Body:
         self._state = "length" if length >= 0 else "size" if length == CHUNKED else "close"
         self.done = length == 0
         self.rest = b""
+        self.sole = False
+        """What was read last is one whole chunk, framed as `chunk` would."""
         self.size = 0
         """Bytes of the body so far."""
         self.trailers: list[bytes] = []
@@ -67,6 +83,18 @@ class Body:
         Raises:
             FramingError: the chunks are malformed, or there are absurdly many tiny ones.
         """
+        if self._state == "size" and not self._line:
+            # as nearly every piece of a stream is: one chunk, whole
+            whole = len(data)
+            line = _SIZE_LINES[whole] if whole < _KNOWN_BYTES else _size_line(whole)
+            if line is not None and data.startswith(line) and data.endswith(b"\r\n"):
+                piece = data[len(line) : -2]
+                self._count_chunk()
+                self.size += len(piece)
+                self.rest = b""
+                self.sole = True
+                return piece
+        self.sole = False
         if self._state == "length":
             if len(data) <= self._left:
                 piece, self.rest = data, b""
@@ -87,27 +115,13 @@ class Body:
         if self._state == "close":
             self.done = True
 
-    def _read_chunks(self, data: bytes) -> bytes:
-        if self._state == "size" and not self._line:
-            # as nearly every piece of a stream is: one chunk, whole
-            end = data.find(b"\r\n", 0, 16)
-            match = _CHUNK_SIZE.fullmatch(data, 0, end) if end > 0 else None
-            if match is not None:
-                size = int(match[1], 16)
-                if size and len(data) == end + size + 4 and data.endswith(b"\r\n"):
-                    self._count_chunk()
-                    self.size += size
-                    self.rest = b""
-                    return data[end + 2 : -2]
-        return self._read_any_chunks(data)
-
     def _count_chunk(self) -> None:
         self._chunks += 1
         # 10,000 chunks of any size, then 16 bytes a chunk on average: costs stay in proportion
         if self._chunks > 10_000 + self.size // 16 and not self._any_chunks:
             raise FramingError("too many tiny chunks")
 
-    def _read_any_chunks(self, data: bytes) -> bytes:
+    def _read_chunks(self, data: bytes) -> bytes:
         pieces: list[bytes] = []
         at = 0
         size = len(data)

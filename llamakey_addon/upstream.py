@@ -159,13 +159,10 @@ class UpstreamLink(asyncio.BufferedProtocol):
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._take(bytes(_BUFFER[:nbytes]))
-
-    def _take(self, data: bytes) -> None:
         if self._owner is None:
             self.drop()  # nobody asked: whatever it is, it must not become somebody's answer
         else:
-            self._owner.link_data(data)
+            self._owner.link_data(bytes(_BUFFER[:nbytes]))
 
     def eof_received(self) -> bool:
         owner, self._owner = self._owner, None

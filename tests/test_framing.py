@@ -86,6 +86,22 @@ def test_every_single_cut_of_a_chunked_body() -> None:
     assert body.done
 
 
+def test_one_whole_chunk_as_it_would_be_written_is_told() -> None:
+    for size in (*range(1, 300), 4095, 4096, 65_535, 65_536):
+        wire = framing.chunk(b"x" * size)
+        body = framing.Body(framing.CHUNKED, any_chunks=True)
+        assert (body.read(wire), body.sole, body.size) == (b"x" * size, True, size)
+        for other in (wire + b"1\r\ny\r\n", wire[:-1], b"0" + wire, wire.replace(b"\r", b";\r", 1)):
+            body = framing.Body(framing.CHUNKED, any_chunks=True)
+            assert body.read(other).startswith(b"x" * size)
+            assert not body.sole
+        assert body.read(wire) == b"x" * size
+        assert body.sole
+    body = framing.Body(framing.CHUNKED)
+    body.read(b"a\r\nabcd")  # what looks like one may be content
+    assert (body.read(b"3\r\ny\r\n"), body.sole) == (b"3\r\ny\r\n", False)
+
+
 def test_a_body_until_the_end() -> None:
     body = framing.Body(framing.UNTIL_CLOSE)
     assert body.read(b"abc") == b"abc"

@@ -98,6 +98,23 @@ def test_each_piece_of_a_stream_passes_at_once(bench: Bench) -> None:
         assert b"data: %d\n\n" % number in bench.rim.out
 
 
+def test_a_whole_chunk_passes_as_the_same_bytes_and_any_other_is_framed_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.client(bench.head("GET /openai/v1/models"))
+    bench.open()
+    bench.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    passed: list[bytes] = []
+    monkeypatch.setattr(bench.rim, "to_client", passed.append)
+    whole = b"a\r\ndata: 12\n\n\r\n"
+    bench.answer(whole, b"00A;x=y\r\ndata: 13\n\n\r\n", b"a\r\ndata", b": 14\n\n\r\n")
+    assert passed[0] is whole
+    assert passed[1:] == [b"a\r\ndata: 13\n\n\r\n", b"4\r\ndata\r\n", b"6\r\n: 14\n\n\r\n"]
+    echo = REAL.encode()
+    bench.answer(b"%x\r\n%b\r\n" % (len(echo), echo))
+    assert passed[4] == b"%x\r\n%b\r\n" % (len(echo), b"*" * len(echo))
+
+
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_an_answer_until_the_end(bench: Bench, version: bytes) -> None:
     bench.client(bench.head("GET /openai/v1/models"))

@@ -622,6 +622,24 @@ def test_a_stream_takes_more_as_it_grows(make: Make) -> None:
         assert last(bench).whole
 
 
+@pytest.mark.parametrize(("spend", "most"), [(1, 5), (0.0015, 14)])
+def test_it_takes_that_in_few_steps_where_plenty_is_left(
+    make: Make, spend: float, most: int
+) -> None:
+    with make(users={"alice": {"budgets": [{"spend": spend, "per": "total"}]}}) as bench:
+        ask(bench, stream=True, max_tokens=10)
+        bench.open()
+        bench.answer(STREAM)
+        written = bench.store.ledger.written
+        used = 0
+        for _ in range(160):
+            bench.answer(chunked(chunk("fourfour")))
+            used += 2
+            reserved = only_row(bench).output_tokens
+            assert used <= reserved <= max(10, used * 2 if spend == 1 else used * 5 // 4)
+        assert bench.store.ledger.written - written <= most
+
+
 def cut_config(**metering: Any) -> dict[str, Any]:
     spend = {"spend": 0.00025, "per": "total"}  # 250,000 nano-dollars: 125 tokens out
     return {"users": {"alice": {"budgets": [spend]}}, "metering": metering}

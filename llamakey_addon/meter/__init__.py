@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Meter", "meter_for"]
 
-type Mark = tuple[tuple[int, int], int]
-"""See `Meter.mark`."""
 NOTHING: Final = Metered(exact=True)
 
 
@@ -62,7 +60,18 @@ def meter_for(
 class Meter:
     """Reads one answer along. Made by `meter_for`."""
 
-    __slots__ = ("_broken", "_kind", "_reader", "_silent", "_take", "_tally", "_unpack")
+    __slots__ = (
+        "_allowed",
+        "_broken",
+        "_kind",
+        "_reader",
+        "_silent",
+        "_take",
+        "_tally",
+        "_told",
+        "_unpack",
+        "_until",
+    )
 
     def __init__(
         self, flavour: Flavour | None, asked: Asked, headers: Headers = (), *, broken: bool = False
@@ -74,6 +83,7 @@ class Meter:
         self._broken = broken
         self._silent = flavour is None or broken
         self._kind = b""
+        self._told = self._allowed = self._until = 0
         if self._tally is None or broken:
             return
         # the first of a name counts
@@ -132,20 +142,35 @@ class Meter:
         except Exception:
             return NO_COUNTS
 
-    def mark(self, tokens: int) -> Mark | None:
-        """A mark that stays good until more than so many tokens may have come out, or the provider
-        has told figures; None where nobody can tell from how much has passed."""
+    def allow(self, tokens: int) -> None:
+        """So many tokens more may come out before `is_within` says no."""
         tally = self._tally
-        if tokens <= 0 or tally is None or tally.flavour.guess is not guess_tokens:
-            return None
-        if isinstance(self._reader, Whole):
-            return None  # to whose text nobody listens yet
-        return tally.told, tally.heard + tokens * BYTES_PER_TOKEN
+        counted = tally is not None and tally.flavour.guess is guess_tokens
+        # a whole answer's text is not listened to yet
+        if tokens <= 0 or tally is None or not counted or isinstance(self._reader, Whole):
+            self._until = 0  # nobody can tell from how much has passed
+            return
+        self._told = tally.told
+        self._allowed = tally.heard_tokens + tokens
+        self._until = tally.heard + tokens * BYTES_PER_TOKEN
 
-    def is_good(self, mark: Mark) -> bool:
-        """See `mark`."""
+    def is_within(self) -> bool:
+        """Whether, for certain, no more tokens came out than `allow` has allowed, and the provider
+        has told no figures since."""
         tally = self._tally
-        return tally is not None and tally.heard < mark[1] and tally.told == mark[0]
+        if tally is None:
+            return True
+        if tally.told != self._told:
+            return False
+        if tally.heard < self._until:
+            return True
+        if not self._until:
+            return False
+        # All that passed may have been text. How much of it was can be told; asked again each time
+        # when the rest could be used up, that costs less than a running count.
+        left = self._allowed - tally.heard_tokens
+        self._until = tally.heard + left * BYTES_PER_TOKEN if left > 0 else 0
+        return left > 0
 
     def end(self, complete: bool) -> Metered:
         """What was used in all.

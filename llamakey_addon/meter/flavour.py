@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llamakey_addon.meter.figures import Kind, Path, path
@@ -99,3 +99,9 @@ class Flavour:
     """Figures are of work done before, which can be fetched again: only whole ones count."""
     exact: bool = True
     """Whether figures are taken for the provider's own word."""
+    needles: tuple[bytes, ...] = field(init=False)
+    """One of them is in all that is worth parsing."""
+
+    def __post_init__(self) -> None:
+        needles = (*self.ends, *(mark.needle for mark in self.marks))
+        object.__setattr__(self, "needles", needles)

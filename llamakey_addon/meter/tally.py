@@ -57,15 +57,16 @@ class Tally:
     """The provider gave figures, or the request tells all."""
     pattern: re.Pattern[bytes] | None = None
     """Finds text in this answer."""
-    taken: int = 0
-    """How many documents were read."""
+    told: int = 0
+    """It grows with whatever the provider tells of figures."""
     heard: int = 0
     """Bytes in which there may be text."""
     _pieces: int = 0
     _text_bytes: int = 0
     _heard: list[bytes] = field(default_factory=list)
     """What passed and was not yet searched for text; often it never has to be."""
-    _heard_bytes: int = 0
+    _searched: int = 0
+    """How much of it was, of `heard`."""
     _batches: int = 0
     _rate: tuple[int, int, int] = (0, 0, 1)
     """Pieces and bytes of text in so many bytes, when they were last searched."""
@@ -88,6 +89,12 @@ class Tally:
     def block(self, data: bytes, between: bytes) -> None:
         """Complete events (`between` is a blank line) or lines of JSON (a line end)."""
         if not self._tries:
+            for needle in self.flavour.needles:
+                if data.find(needle) >= 0:
+                    break
+            else:  # as in nearly every piece of a stream: text alone
+                self.listen(data)
+                return
             told = self._told(data)
             if told == _NOTHING:
                 self.listen(data)
@@ -95,6 +102,7 @@ class Tally:
             if told == _LATER:
                 self._latest = (data, between)
                 self._behind += 1
+                self.told += 1
                 self.listen(data)
                 return
         self.catch_up()
@@ -194,14 +202,14 @@ class Tally:
         if self.pattern is not None:
             self._heard.append(data)
             self.heard += len(data)
-            self._heard_bytes += len(data)
-            if self._heard_bytes > _HEARD_BYTES:
+            if self.heard - self._searched > _HEARD_BYTES:
                 self._sample()
 
     def heard_anew(self, data: bytes) -> None:
         """All that was listened to, once more: a text may have stood across two pieces."""
         self._heard = []
-        self._pieces = self._text_bytes = self._heard_bytes = self._batches = 0
+        self._pieces = self._text_bytes = self._batches = 0
+        self._searched = self.heard
         self.listen(data)
 
     def _search(self) -> tuple[int, int]:
@@ -211,7 +219,7 @@ class Tally:
             return 0, 0
         found = pattern.findall(b"".join(self._heard))
         self._heard.clear()
-        self._heard_bytes = 0
+        self._searched = self.heard
         pieces, size = len(found) - found.count(b""), sum(map(len, found))
         self._pieces += pieces
         self._text_bytes += size
@@ -222,12 +230,13 @@ class Tally:
         self._batches += 1
         if self._batches > 2 and self._batches % 4:
             pieces, size, of = self._rate
-            self._pieces += pieces * self._heard_bytes // of
-            self._text_bytes += size * self._heard_bytes // of
+            more = self.heard - self._searched
+            self._pieces += pieces * more // of
+            self._text_bytes += size * more // of
             self._heard.clear()
-            self._heard_bytes = 0
+            self._searched = self.heard
         else:
-            of = self._heard_bytes
+            of = self.heard - self._searched
             self._rate = (*self._search(), of)
 
     @property
@@ -248,7 +257,7 @@ class Tally:
         """Read one parsed document or event."""
         flavour = self.flavour
         self._figures = None
-        self.taken += 1
+        self.told += 1
         for root in flavour.roots:
             if root and type(root[0]) is str and root[0] not in document:
                 continue
@@ -330,11 +339,6 @@ class Tally:
         return document
 
     # --- what it comes to -------------------------------------------------------------------------
-
-    @property
-    def told(self) -> tuple[int, int]:
-        """It changes with whatever the provider tells of figures."""
-        return self.taken, self._behind
 
     def figures(self) -> dict[str, int]:
         """The provider's own figures so far; nothing of what is none."""

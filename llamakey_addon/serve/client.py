@@ -158,9 +158,10 @@ class ClientConnection(ClientEdge, asyncio.Protocol):
     def flush(self) -> None:
         out = self._out
         if out:
-            self._out = []
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
             if self._socket is not None:
-                self._socket.write(out[0] if len(out) == 1 else b"".join(out))
+                self._socket.write(data)
 
     def finish_client(self) -> None:
         self.flush()

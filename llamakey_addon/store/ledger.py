@@ -266,11 +266,14 @@ class Ledger(Protocol):
         Raises CapReached.
         """
 
-    def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int) -> None:
+    def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int, plenty: int = 1) -> None:
         """Reserve this much in all for a row, where that is more than it has.
 
         Raises CapReached where a hard budget has not so much left; limits of tokens grow without a
         look, for an answer that has begun is not ended for them.
+
+        Arguments:
+            plenty: of budgets and of limits of tokens, so many times what is added must be left.
         """
 
     def settle(self, hold: Hold, closing: Closing, claims: Sequence[Claim] | None = None) -> None:

@@ -257,7 +257,7 @@ class SqliteLedger:
                 case "nusd":
                     self._change(connection, claim, 0, sign * held.cost_nusd)
 
-    def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int) -> None:
+    def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int, plenty: int = 1) -> None:
         more = {
             "tokens": max(0, _bounded(output_tokens) - hold.output_tokens),
             "nusd": max(0, _bounded(cost_nusd) - hold.cost_nusd),
@@ -268,9 +268,10 @@ class SqliteLedger:
         with self._write() as connection:
             for claim in hold.claims:
                 counter = self._counters.find(connection, claim.scope, claim.span.start_s)
-                if claim.cap.unit != "nusd" or not claim.cap.hard or counter is None:
+                looks = claim.cap.unit == "nusd" or (claim.cap.unit == "tokens" and plenty > 1)
+                if not looks or not claim.cap.hard or counter is None:
                     continue
-                if counter.used + more["nusd"] > claim.cap.most:
+                if counter.used + plenty * more[claim.cap.unit] > claim.cap.most:
                     standing = Standing(claim, counter.settled, counter.reserved)
                     reached = CapReached(standing, spent=True)
             if reached is None:

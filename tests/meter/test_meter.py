@@ -128,6 +128,37 @@ def test_estimates_follow_the_text() -> None:
     assert 3700 <= meter.so_far()["output_tokens"] <= 3800
 
 
+def test_what_is_allowed_is_never_passed_unseen() -> None:
+    chance = random.Random(7)
+    asked = 0
+    for _ in range(60):
+        meter = meter_for(CHAT, 200, SSE)
+        allowed = 0
+        for _ in range(80):
+            text = "w" * chance.choice((0, 1, 3, 20, 200))
+            event = b'data: {"model":"m","choices":[{"delta":{"content":"%b"}}]}\n\n'
+            meter.feed((event % text.encode()) * chance.randrange(1, 4))
+            if meter.is_within():
+                assert meter.so_far().get("output_tokens", 0) <= allowed
+            else:
+                asked += 1
+                more = chance.choice((0, 1, 10, 500))
+                meter.allow(more)
+                allowed = meter.so_far().get("output_tokens", 0) + more
+    assert asked < 60 * 80 * 0.6
+
+
+def test_figures_of_the_providers_end_what_is_allowed() -> None:
+    meter = meter_for(CHAT, 200, SSE)
+    word = b'data: {"model":"m","choices":[{"delta":{"content":" word"}}]}\n\n'
+    meter.feed(word)
+    meter.allow(1_000)
+    meter.feed(word)
+    assert meter.is_within()
+    meter.feed(b'data: {"model":"m","choices":[],"usage":{"completion_tokens":900}}\n\n')
+    assert not meter.is_within()
+
+
 def test_a_long_stream_is_guessed_by_samples() -> None:
     meter = meter_for(CHAT, 200, SSE)
     word = b'data: {"model":"m","choices":[{"delta":{"content":" word"}}]}\n\n'

@@ -270,6 +270,17 @@ def test_an_answer_takes_more_until_a_budget_is_spent(ledger):
     assert (spent.settled, spent.reserved, tokens.settled, tokens.reserved) == (104, 0, 52, 0)
 
 
+def test_more_is_taken_where_plenty_is_left(ledger):
+    budget, limit = cap("nusd", 1000, "day"), cap("tokens", 500, "hour")
+    hold = admit(ledger, [budget, limit], NOON_S, output_tokens=5, cost_nusd=10)
+    with pytest.raises(CapReached):
+        ledger.extend(hold, output_tokens=6, cost_nusd=110, plenty=10)
+    with pytest.raises(CapReached):  # of tokens, too, where plenty is asked for
+        ledger.extend(hold, output_tokens=55, cost_nusd=20, plenty=10)
+    ledger.extend(hold, output_tokens=54, cost_nusd=108, plenty=10)
+    assert (hold.output_tokens, hold.cost_nusd) == (54, 108)
+
+
 # --- counters are sums of rows --------------------------------------------------------------------
 
 

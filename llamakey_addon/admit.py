@@ -43,7 +43,7 @@ from llamakey_addon.meter import Asked
 from llamakey_addon.meter.flavours import SOCKETS
 from llamakey_addon.prices import Price, Prices
 from llamakey_addon.store import StoreError
-from llamakey_addon.store.ledger import CapReached, Claim, Hold, Ledger, Opening, Standing
+from llamakey_addon.store.ledger import CapReached, Claim, Hold, Ledger, Opening, Size, Standing
 from llamakey_addon.store.windows import FOREVER_S, Span, Windows
 
 #: Session ids of coding agents: Claude Code's, and Codex's. The owner's header goes before them.
@@ -54,9 +54,7 @@ _READING: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _KEPT: Final = 4096
 _KINDS: Final = 8
 """Of requests with one head, by their model; an agent asks for two or three."""
-#: How an answer that grows reserves ahead: as much again where there is plenty for others, so that
-#: few steps do; else another quarter; and in the end what it has come to.
-_STEPS: Final = ((4, 100), (1, 1), (0, 1))
+_PLENTY: Final = 100
 #: Of providers whose answers say what they cost, where nobody has asked yet: a tenth of a cent.
 _UNKNOWN_NUSD: Final = 1_000_000
 
@@ -296,22 +294,19 @@ class Admission:
         if cost is None or cost <= hold.cost_nusd:
             return _spare(price, counts, hold)
         output = counts.get("output_tokens", 0)
-        reached: CapReached | None = None
-        for quarters, plenty in _STEPS:
-            try:
-                self._ledger.extend(
-                    hold,
-                    output_tokens=output + output * quarters // 4,
-                    cost_nusd=cost + cost * quarters // 4,
-                    plenty=plenty,
-                )
-                return _spare(price, counts, hold)
-            except CapReached as error:
-                reached = error
-            except StoreError:
-                return 0  # it can't be written now; the answer goes on, and is settled when it can
-        assert reached is not None
-        raise self._used_up(reached, call.visit.user.name) from None
+        try:
+            self._ledger.extend(
+                hold,
+                # as much again where there is plenty for others, too, so that few steps do
+                Size(output * 2, cost * 2, plenty=_PLENTY),
+                Size(output + output // 4, cost + cost // 4),
+                Size(output, cost),  # not another quarter; but this much may still be there
+            )
+        except CapReached as reached:
+            raise self._used_up(reached, call.visit.user.name) from None
+        except StoreError:
+            return 0  # it can't be written now; the answer goes on, and is settled when it can
+        return _spare(price, counts, hold)
 
     def watches(self, hold: Hold) -> bool:
         """Whether an answer is ended where it uses up a hard budget."""
@@ -635,7 +630,7 @@ class Admission:
 def _spare(price: Price | None, counts: Counts, hold: Hold) -> int:
     """Tokens for which what is reserved is enough, beside what was used."""
     output = counts.get("output_tokens", 0)
-    spare = 0 if price is None else hold.output_tokens - output
+    spare = 0 if price is None else max(output, hold.output_tokens - output)
     while price is not None and spare > 0:
         cost = price.cost_nusd({**counts, "output_tokens": output + spare})
         if cost is not None and cost <= hold.cost_nusd:

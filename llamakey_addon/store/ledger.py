@@ -213,6 +213,16 @@ class Total:
     cost_nusd: int
 
 
+class Size(NamedTuple):
+    """What an answer that grows may have, in all."""
+
+    output_tokens: int
+    cost_nusd: int
+    plenty: int = 1
+    """It is had where so many times what is added is left, of budgets; and, where that is more than
+    once, of limits of tokens."""
+
+
 class Ledger(Protocol):
     """Belongs to the thread that opened the store. Every method may raise StoreError, and then
     nothing of what it would have done is done.
@@ -266,14 +276,11 @@ class Ledger(Protocol):
         Raises CapReached.
         """
 
-    def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int, plenty: int = 1) -> None:
-        """Reserve this much in all for a row, where that is more than it has.
+    def extend(self, hold: Hold, *sizes: Size) -> None:
+        """Reserve the first of these for a row, where it is more than the row has.
 
-        Raises CapReached where a hard budget has not so much left; limits of tokens grow without a
-        look, for an answer that has begun is not ended for them.
-
-        Arguments:
-            plenty: of budgets and of limits of tokens, so many times what is added must be left.
+        Raises CapReached where a hard budget has not even the last left; limits of tokens grow
+        without a look, for an answer that has begun is not ended for them.
         """
 
     def settle(self, hold: Hold, closing: Closing, claims: Sequence[Claim] | None = None) -> None:

@@ -35,6 +35,7 @@ from llamakey_addon.store.ledger import (
     Of,
     Opening,
     Row,
+    Size,
     Standing,
     Total,
 )
@@ -257,24 +258,21 @@ class SqliteLedger:
                 case "nusd":
                     self._change(connection, claim, 0, sign * held.cost_nusd)
 
-    def extend(self, hold: Hold, *, output_tokens: int, cost_nusd: int, plenty: int = 1) -> None:
-        more = {
-            "tokens": max(0, _bounded(output_tokens) - hold.output_tokens),
-            "nusd": max(0, _bounded(cost_nusd) - hold.cost_nusd),
-        }
-        if hold.closed or not any(more.values()):
-            return
+    def extend(self, hold: Hold, *sizes: Size) -> None:
+        more: dict[str, int] = {}
         reached: CapReached | None = None
+        if hold.closed:
+            return
         with self._write() as connection:
-            for claim in hold.claims:
-                counter = self._counters.find(connection, claim.scope, claim.span.start_s)
-                looks = claim.cap.unit == "nusd" or (claim.cap.unit == "tokens" and plenty > 1)
-                if not looks or not claim.cap.hard or counter is None:
-                    continue
-                if counter.used + plenty * more[claim.cap.unit] > claim.cap.most:
-                    standing = Standing(claim, counter.settled, counter.reserved)
-                    reached = CapReached(standing, spent=True)
-            if reached is None:
+            for size in sizes:
+                more = {
+                    "tokens": max(0, _bounded(size.output_tokens) - hold.output_tokens),
+                    "nusd": max(0, _bounded(size.cost_nusd) - hold.cost_nusd),
+                }
+                reached = self._lacking(connection, hold, more, size.plenty)
+                if reached is None:
+                    break
+            if reached is None and any(more.values()):
                 connection.execute(
                     "UPDATE ledger SET output_tokens = output_tokens + ?, "
                     "cost_nusd = cost_nusd + ? WHERE time_us = ? AND open = 1",
@@ -288,6 +286,22 @@ class SqliteLedger:
             raise reached
         hold.output_tokens += more["tokens"]
         hold.cost_nusd += more["nusd"]
+
+    def _lacking(
+        self, connection: sqlite3.Connection, hold: Hold, more: Mapping[str, int], plenty: int
+    ) -> CapReached | None:
+        """The cap that has not so much left."""
+        reached: CapReached | None = None
+        for claim in hold.claims:
+            counter = self._counters.find(connection, claim.scope, claim.span.start_s)
+            unit = claim.cap.unit
+            looks = unit == "nusd" or (unit == "tokens" and plenty > 1)
+            if not looks or not claim.cap.hard or counter is None:
+                continue
+            if counter.used + plenty * more[unit] > claim.cap.most:
+                standing = Standing(claim, counter.settled, counter.reserved)
+                reached = CapReached(standing, spent=True)
+        return reached
 
     def settle(self, hold: Hold, closing: Closing, claims: Sequence[Claim] | None = None) -> None:
         if hold.closed:

@@ -13,7 +13,7 @@ import pytest
 from llamakey_addon.caps import Bound
 from llamakey_addon.journey import Rule
 from llamakey_addon.store import StoreError, open_store, sqlite_ledger
-from llamakey_addon.store.ledger import Alert, CapReached
+from llamakey_addon.store.ledger import Alert, CapReached, Size
 from llamakey_addon.store.windows import Windows
 from tests.store.ledgers import FACTS, admit, cap, claims, closing, opening
 
@@ -257,13 +257,13 @@ def test_a_budget_of_nothing_lets_what_is_free_pass(ledger):
 def test_an_answer_takes_more_until_a_budget_is_spent(ledger):
     budget, limit = cap("nusd", 100, "day"), cap("tokens", 10, "hour")
     hold = admit(ledger, [budget, limit], NOON_S, output_tokens=5, cost_nusd=10)
-    ledger.extend(hold, output_tokens=40, cost_nusd=80)
+    ledger.extend(hold, Size(40, 80))
     [spent, tokens] = ledger.standing(FACTS, claims([budget, limit], opening(NOON_S)), NOON_S)
     assert (spent.reserved, tokens.reserved) == (80, 40)
     assert (only_row(ledger).output_tokens, only_row(ledger).cost_nusd) == (40, 80)
-    ledger.extend(hold, output_tokens=20, cost_nusd=50)  # it has that
+    ledger.extend(hold, Size(20, 50))  # it has that
     with pytest.raises(CapReached):
-        ledger.extend(hold, output_tokens=60, cost_nusd=101)
+        ledger.extend(hold, Size(60, 101))
     assert hold.cost_nusd == 80
     ledger.settle(hold, closing(output_tokens=52, cost_nusd=104))
     [spent, tokens] = ledger.standing(FACTS, claims([budget, limit], opening(NOON_S)), NOON_S)
@@ -274,11 +274,13 @@ def test_more_is_taken_where_plenty_is_left(ledger):
     budget, limit = cap("nusd", 1000, "day"), cap("tokens", 500, "hour")
     hold = admit(ledger, [budget, limit], NOON_S, output_tokens=5, cost_nusd=10)
     with pytest.raises(CapReached):
-        ledger.extend(hold, output_tokens=6, cost_nusd=110, plenty=10)
+        ledger.extend(hold, Size(6, 110, plenty=10))
     with pytest.raises(CapReached):  # of tokens, too, where plenty is asked for
-        ledger.extend(hold, output_tokens=55, cost_nusd=20, plenty=10)
-    ledger.extend(hold, output_tokens=54, cost_nusd=108, plenty=10)
+        ledger.extend(hold, Size(55, 20, plenty=10))
+    ledger.extend(hold, Size(54, 108, plenty=10))
     assert (hold.output_tokens, hold.cost_nusd) == (54, 108)
+    ledger.extend(hold, Size(60, 900, plenty=10), Size(60, 200), Size(55, 110))
+    assert (hold.output_tokens, hold.cost_nusd) == (60, 200)
 
 
 # --- counters are sums of rows --------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Memory is right while no other process has committed, which the ledger looks at once it has the
 write lock. Changes are collected and written once a transaction, so that a counter that many
-requests share costs one write for all of them.
+requests share costs one write for all of them, and none where what one has taken another gives
+back.
 """
 
 from __future__ import annotations
@@ -23,37 +24,44 @@ _KEPT_WINDOWS: Final = 3
 _INT64: Final = 2**63 - 1
 
 
+type _Name = tuple[str, int]
+"""Scope, and start of the window."""
+
+
 class Counter:
     """One counter in one window."""
 
-    __slots__ = ("reserved", "settled", "warned")
+    __slots__ = ("before", "name", "reserved", "settled", "stored", "warned")
 
-    def __init__(self, settled: int, reserved: int, warned: int = 0) -> None:
+    def __init__(self, name: _Name, settled: int, reserved: int, warned: int = 0) -> None:
+        self.name = name
         self.settled = settled
         self.reserved = reserved
         self.warned = warned
         """The highest threshold, in per cent, that was told of."""
+        self.stored = (settled, reserved, warned)
+        """As the table has it."""
+        self.before: Counter | None = None
+        """Of the bucket before, where it is one of a sliding window's and was asked for."""
 
     @property
     def used(self) -> int:
         return self.settled + self.reserved
 
 
-type _Name = tuple[str, int]
-"""Scope, and start of the window."""
-
-
 class Counters:
     """Used within a write transaction alone, but for `peek`."""
 
     def __init__(self) -> None:
-        self._known: dict[_Name, Counter] = {}
-        self._changed: dict[_Name, Counter] = {}
+        self.known: dict[_Name, Counter] = {}
+        """Those that are in memory: a look here saves a call."""
+        self.changed: set[Counter] = set()
+        """To be written at the end of the transaction."""
 
     def forget(self) -> None:
         """What is in memory may be wrong."""
-        self._known.clear()
-        self._changed.clear()
+        self.known.clear()
+        self.changed.clear()
 
     def get(
         self,
@@ -67,7 +75,7 @@ class Counters:
         """A counter; one that is not there is summed up, for the group that `facts` are of."""
         found = self.find(connection, scope, start_s)
         if found is None:
-            found = _sum(connection, bound, facts, start_s, end_s)
+            settled, reserved = _sum(connection, bound, facts, start_s, end_s)
             # It stays for as long as the window after its own, of which it is a part where it
             # slides, and the one after that, in which answers may still end.
             keep_s = start_s + _KEPT_WINDOWS * (end_s - start_s)
@@ -76,21 +84,20 @@ class Counters:
                 "VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (scope, start_s) DO UPDATE "
                 "SET settled = excluded.settled, reserved = excluded.reserved, stale = 0 "
                 "RETURNING warned",
-                (scope, start_s, keep_s, found.settled, found.reserved),
+                (scope, start_s, keep_s, settled, reserved),
             )
-            again = self.find(connection, scope, start_s)
-            assert again is not None
-            found = again
+            found = self.find(connection, scope, start_s)
+            assert found is not None
         return found
 
     def find(self, connection: sqlite3.Connection, scope: str, start_s: int) -> Counter | None:
         """A counter, where it is there and not stale."""
         name = (scope, start_s)
-        known = self._known.get(name)
+        known = self.known.get(name)
         if known is None:
             known = _read(connection, scope, start_s)
             if known is not None:
-                self._known[name] = known
+                self.known[name] = known
         return known
 
     def peek(
@@ -104,7 +111,9 @@ class Counters:
     ) -> Counter:
         """A counter as the table or the rows have it; nothing is kept."""
         found = _read(connection, scope, start_s)
-        return _sum(connection, bound, facts, start_s, end_s) if found is None else found
+        if found is None:
+            found = Counter((scope, start_s), *_sum(connection, bound, facts, start_s, end_s))
+        return found
 
     def doubt(self, connection: sqlite3.Connection, kept: Set[str], *, same_zone: bool) -> None:
         """Have counters summed up anew when they are next asked for, but for those of these caps,
@@ -154,27 +163,28 @@ class Counters:
                     given_back += {"tokens": tokens, "nusd": nusd}.get(bound.cap.unit, 1)
                     moved += {"tokens": tokens, "nusd": nusd}.get(bound.cap.unit, 0)
             if given_back:
-                counter = Counter(settled + moved, max(0, reserved - given_back), warned)
-                self.changed(scope, start_s, counter)
-
-    def changed(self, scope: str, start_s: int, counter: Counter) -> None:
-        """Have a counter written at the end of the transaction."""
-        self._changed[scope, start_s] = counter
+                counter = Counter((scope, start_s), settled, reserved, warned)
+                counter.settled += moved
+                counter.reserved = max(0, reserved - given_back)
+                self.changed.add(counter)
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write what has changed."""
-        if self._changed:
+        if self.changed:
+            values = []
+            for counter in self.changed:
+                now = (counter.settled, counter.reserved, counter.warned)
+                if now != counter.stored:
+                    counter.stored = now
+                    values.append((*now, *counter.name))
             connection.executemany(
                 "UPDATE counter SET settled = ?, reserved = ?, warned = ? "
                 "WHERE scope = ? AND start_s = ?",
-                [
-                    (counter.settled, counter.reserved, counter.warned, *name)
-                    for name, counter in self._changed.items()
-                ],
+                values,
             )
-            self._changed.clear()
-        if len(self._known) > _KEPT:
-            self._known.clear()
+            self.changed.clear()
+        if len(self.known) > _KEPT:
+            self.known.clear()
 
 
 def _read(connection: sqlite3.Connection, scope: str, start_s: int) -> Counter | None:
@@ -183,7 +193,7 @@ def _read(connection: sqlite3.Connection, scope: str, start_s: int) -> Counter |
         "WHERE scope = ? AND start_s = ? AND stale = 0",
         (scope, start_s),
     ).fetchone()
-    return None if row is None else Counter(*row)
+    return None if row is None else Counter((scope, start_s), *row)
 
 
 # --- from the rows --------------------------------------------------------------------------------
@@ -191,7 +201,8 @@ def _read(connection: sqlite3.Connection, scope: str, start_s: int) -> Counter |
 
 def _sum(
     connection: sqlite3.Connection, bound: Bound, facts: Facts, start_s: int, end_s: int
-) -> Counter:
+) -> tuple[int, int]:
+    """What is settled and reserved."""
     cap = bound.cap
     settled = reserved = 0
     for row, is_open, count, tokens, nusd in _groups(connection, cap, facts, start_s, end_s):
@@ -206,7 +217,7 @@ def _sum(
                 settled, reserved = settled + tokens * (not is_open), reserved + tokens * is_open
             case "nusd":
                 settled, reserved = settled + nusd * (not is_open), reserved + nusd * is_open
-    return Counter(settled, reserved)
+    return settled, reserved
 
 
 def _groups(

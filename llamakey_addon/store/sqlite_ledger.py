@@ -10,6 +10,7 @@ found without an index.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sqlite3
@@ -60,6 +61,7 @@ _WAL_BYTES: Final = 64 * 1024 * 1024
 _SECOND_US: Final = 1_000_000
 _MOST: Final = 2**62
 _MAIN_KINDS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_MAIN: Final = frozenset(_MAIN_KINDS)
 _COLUMNS: Final[dict[Of, str]] = {
     "user": "user",
     "team": "team",
@@ -107,7 +109,9 @@ class _Settlement:
         # All is made fit for the file here, where a failure is this request's alone.
         counts = closing.counts
         main = [_bounded(counts.get(kind, 0)) for kind in _MAIN_KINDS]
-        others = {kind: _bounded(counts[kind]) for kind in counts if kind not in _MAIN_KINDS}
+        others = None
+        if not counts.keys() <= _MAIN:
+            others = {kind: _bounded(counts[kind]) for kind in counts if kind not in _MAIN}
         self.tokens = main[0] + main[1]
         self.cost_nusd = _bounded(closing.cost_nusd)
         self.values = (
@@ -365,10 +369,19 @@ class SqliteLedger:
             found = []
             for claim in claims:
                 span = claim.span
-                counter = self._counters.peek(
-                    connection, claim.bound, claim.scope, facts, span.start_s, span.end_s
+                peek = functools.partial(
+                    self._counters.peek, connection, claim.bound, claim.scope, facts
                 )
-                found.append(self._standing(connection, claim, counter, facts, now_s, peek=True))
+                found.append(
+                    self._standing(
+                        connection,
+                        claim,
+                        peek(span.start_s, span.end_s),
+                        facts,
+                        now_s,
+                        before=peek(span.before_s, span.start_s) if span.slides else None,
+                    )
+                )
             return found
 
     def recover(self) -> int:
@@ -509,14 +522,14 @@ class SqliteLedger:
         facts: Facts,
         now_s: float,
         *,
-        peek: bool = False,
+        before: Counter | None = None,
     ) -> Standing:
         cap, span, settled = claim.cap, claim.span, counter.settled
         if not claim.amount:
             return Standing(claim, settled, counter.reserved)
         if span.slides:
-            before = self._before(connection, claim, facts, peek=peek)
-            return _sliding(claim, counter, before, now_s)
+            before = before or self._before(connection, claim, counter, facts)
+            return _sliding(claim, counter, before.used, now_s)
         if cap.unit == "concurrent":
             over = counter.used + claim.amount > cap.most
             return Standing(claim, settled, counter.reserved, 1.0 if over else 0.0)
@@ -528,29 +541,36 @@ class SqliteLedger:
         return Standing(claim, settled, counter.reserved, free_in_s)
 
     def _before(
-        self, connection: sqlite3.Connection, claim: Claim, facts: Facts, *, peek: bool = False
-    ) -> int:
-        """What the bucket before a sliding window's has in all."""
-        span = claim.span
-        get = self._counters.peek if peek else self._counters.get
-        return get(connection, claim.bound, claim.scope, facts, span.before_s, span.start_s).used
+        self, connection: sqlite3.Connection, claim: Claim, counter: Counter, facts: Facts
+    ) -> Counter:
+        """The bucket before a sliding window's."""
+        if counter.before is None:
+            span = claim.span
+            counter.before = self._counters.get(
+                connection, claim.bound, claim.scope, facts, span.before_s, span.start_s
+            )
+        return counter.before
 
     def _reserve(self, connection: sqlite3.Connection, hold: Hold) -> CapReached | None:
         """Take what a row's claims take; what stands against it, where nothing was taken."""
-        claims, (_, time_s, facts, *_) = hold.claims, hold.opening
+        claims, time_s, facts = hold.claims, hold.opening.time_s, hold.opening.facts
+        known = self._counters.known
         counters: list[Counter] = []
         left: list[int] = []
         room = True
         for claim in claims:
-            counter = self._counter(connection, claim, facts)
+            bound, scope, span, amount = claim
+            counter = known.get((scope, span.start_s)) or self._counter(connection, claim, facts)
             counters.append(counter)
-            cap, amount = claim.bound.cap, claim.amount
-            used = counter.settled + counter.reserved
-            if claim.span.slides:
-                used += _weighted(claim.span, self._before(connection, claim, facts), time_s)
-            left.append(max(0, cap.most - used - amount))
-            if used + amount > cap.most and cap.hard and amount:
-                room = False
+            cap = bound.cap
+            free = cap.most - counter.settled - counter.reserved - amount
+            if span.slides and (before := self._before(connection, claim, counter, facts).used):
+                free -= _weighted(span, before, time_s)
+            if free < 0:
+                free = 0
+                if cap.hard and amount:
+                    room = False
+            left.append(free)
         if not room:  # look closely: who stands against it, and for how long
             reached = _worst(
                 [
@@ -565,7 +585,7 @@ class SqliteLedger:
                 counter.settled += 1
             else:
                 counter.reserved += claim.amount
-            self._counters.changed(claim.scope, claim.span.start_s, counter)
+        self._counters.changed.update(counters)
         hold.left = left
         return None
 
@@ -599,18 +619,24 @@ class SqliteLedger:
         self, connection: sqlite3.Connection, claim: Claim, settled: int, reserved: int
     ) -> None:
         """Change a counter, where it is still there."""
-        counter = self._counters.find(connection, claim.scope, claim.span.start_s)
+        bound, scope, span, _ = claim
+        counters = self._counters
+        counter = counters.known.get((scope, span.start_s))
         if counter is None:
-            return
+            counter = counters.find(connection, scope, span.start_s)
+            if counter is None:
+                return
         counter.settled += settled
         counter.reserved += reserved
-        if settled and claim.cap.warn_at:
+        counters.changed.add(counter)
+        if settled and bound.cap.warn_at:
             self._look_at_thresholds(claim, counter)
-        self._counters.changed(claim.scope, claim.span.start_s, counter)
 
     def _look_at_thresholds(self, claim: Claim, counter: Counter) -> None:
-        cap = claim.cap
-        passed = max((p for p in cap.warn_at if counter.settled * 100 >= p * cap.most), default=0)
+        cap, passed = claim.cap, 0
+        for threshold in cap.warn_at:
+            if counter.settled * 100 >= threshold * cap.most and threshold > passed:
+                passed = threshold
         if passed > counter.warned:
             self._alerts.append(Alert(cap, claim.scope, passed, counter.settled))
         counter.warned = passed  # lower where the budget was raised
@@ -636,7 +662,7 @@ class SqliteLedger:
             return
         held = hold.opening.input_tokens + hold.output_tokens
         for claim in settlement.claims:
-            match claim.cap.unit:
+            match claim.bound.cap.unit:
                 case "concurrent":
                     self._change(connection, claim, 0, -1)
                 case "tokens":
@@ -848,10 +874,7 @@ def _opening(opening: Opening) -> tuple[Any, ...]:
     return (
         max(int(time_s * _SECOND_US), 0),
         id,
-        *facts[:6],
-        _text(facts.path),
-        _text(facts.model),
-        _text(facts.tag),
+        *(facts if "".join(facts).isascii() else map(_text, facts)),
         _bounded(input_tokens),
         _bounded(output_tokens),
         _bounded(cost_nusd),
@@ -859,6 +882,8 @@ def _opening(opening: Opening) -> tuple[Any, ...]:
 
 
 def _bounded(count: int) -> int:
+    if count.__class__ is int and 0 <= count <= _MOST:
+        return count
     return max(0, min(int(count), _MOST))
 
 

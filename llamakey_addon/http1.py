@@ -192,8 +192,8 @@ _VARYING: Final = (
     b"x-idempotency-key",
     b"x-ms-client-request-id",
     b"x-request-id",
-    b"x-stainless-retry-count",
 )
+_LENGTH_NAMES: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 #: Splits a head into what is known again, and, as each third piece, what varies.
 _VARIES: Final = re.compile(rb"(\r\n(?:%b): )([^\r\n]*)" % b"|".join(_VARYING), re.IGNORECASE)
 _KNOWN_HEADS: Final = 256
@@ -240,14 +240,23 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
         )
     if len(raw) > _KNOWN_HEAD_BYTES:
         return _parse_request_head(raw, head_fields)
-    pieces = _VARIES.split(raw)
-    values = pieces[2::3]
-    if values:
-        del pieces[2::3]
-        key = b"".join(pieces)
-    else:
-        key = raw
+    # As most heads are, nothing varies but the length; a search for that alone is quick.
+    key, values = raw, _NO_VALUES
+    for name in _LENGTH_NAMES:
+        at = raw.find(name)
+        if at >= 0:
+            at += len(name)
+            end = raw.find(b"\r\n", at)
+            key, values = raw[:at] + raw[end:], [raw[at:end]]
+            break
     known = _known_heads.find(key)
+    if known is None:
+        pieces = _VARIES.split(raw)
+        if len(pieces) > 1 + 3 * len(values):
+            values = pieces[2::3]
+            del pieces[2::3]
+            key = b"".join(pieces) + b"*"  # so that it is no head
+            known = _known_heads.find(key)
     if known is None or len(known.headers) > head_fields:
         head = _parse_request_head(raw, head_fields)
         return _remember(key, raw, head) if all(map(_is_dull, values)) else head
@@ -256,15 +265,20 @@ def parse_request_head(raw: bytes, *, head_bytes: int, head_fields: int) -> Requ
     return _with(known, values) or _parse_request_head(raw, head_fields)
 
 
+_NO_VALUES: Final[list[bytes]] = []
+
+
 def _with(head: RequestHead, values: list[bytes]) -> RequestHead | None:
     """A known head with what varies of it; None where that has to be looked at."""
     before = head.headers
     assert type(before) is KnownHeaders
     known = before.known
-    pairs = list(before)
+    places = known.places
     length = head.length
-    for place, value in zip(known.places, values, strict=True):
-        pairs[place] = (pairs[place][0], value)
+    pairs = [*before]
+    for at, value in enumerate(values):
+        place = places[at]
+        pairs[place] = (before[place][0], value)
         if place == known.length_place:
             if not value.isdigit() or len(value) > _LENGTH_DIGITS:
                 return None

@@ -86,7 +86,7 @@ from llamakey_addon.store.ledger import Hold
 _PIPELINE_BYTES: Final = 64 * 1024
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_S: Final = 2.0
-_JOIN_BYTES: Final = 64 * 1024
+_JOIN_BYTES: Final = 4 * 1024
 _WITH_BODY: Final = ("POST", "PUT", "PATCH")
 _STALE_S: Final = 2.0
 _COMMIT_S: Final = 10.0
@@ -723,29 +723,33 @@ class Road:
         limits = self._gate.limits
         try:
             visit = self._gate.arrive(x.ask)
-            if isinstance(visit, Answer):
-                self._answer_locally(visit, "answered here")
+            if not isinstance(visit, Visit):
+                self._stay(x, visit)
                 return
-            if isinstance(visit, Errand):
-                if visit.metadata and not self._rim.is_own_user():
-                    raise Forbidden(
-                        "The metadata server answers none but programs of the same user on the "
-                        "same machine as the proxy.",
-                        setting=f"providers.{visit.provider.id}.metadata",
-                    )
-                x.errand, x.window = visit, ERRAND_BYTES
-                return
-            x.visit = visit
-            self._key_id = visit.user.key_id
         except Denied as denied:
             self._deny(denied)
             return
+        x.visit = visit
+        self._key_id = visit.user.key_id
         if visit.body_signed:
             x.window = limits.signed_body_bytes
         elif visit.body_wanted:
             x.window = limits.json_body_bytes
         elif x.look is not None:
             x.window = self._gate.view_bytes
+
+    def _stay(self, x: Exchange, answer: Answer | Errand) -> None:
+        """It goes to no provider. Raises Denied."""
+        if isinstance(answer, Answer):
+            self._answer_locally(answer, "answered here")
+            return
+        if answer.metadata and not self._rim.is_own_user():
+            raise Forbidden(
+                "The metadata server answers none but programs of the same user on the same "
+                "machine as the proxy.",
+                setting=f"providers.{answer.provider.id}.metadata",
+            )
+        x.errand, x.window = answer, ERRAND_BYTES
 
     def _take_body(self, data: bytes) -> None:
         x = self._exchange
@@ -875,8 +879,7 @@ class Road:
             self._state = _State.ANSWER
             x.up = len(content)
             if x.up > _JOIN_BYTES:
-                link.write(head)
-                link.write(content)
+                link.write(head, content)
             else:
                 link.write(head + content)
             return
@@ -969,7 +972,8 @@ class Road:
         elif length == framing.CHUNKED:
             x.chunked_out = True
             headers += ((b"Transfer-Encoding", b"chunked"),)
-        if self._ends_soon or (self._inbox and x.grant.upgrade is not None):
+        gate = self._gate
+        if gate.leaving or gate.draining or (self._inbox and x.grant.upgrade is not None):
             x.close_after = True  # frames that came too early are no request
         if x.close_after:
             headers += ((b"Connection", b"close"),)

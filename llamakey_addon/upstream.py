@@ -99,20 +99,23 @@ class UpstreamLink(asyncio.BufferedProtocol):
 
     # ── what an owner may do ──────────────────────────────────────────────────────────────────
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, more: bytes = b"") -> None:
         transport = self._transport
         if transport is None:
             return
         if self._late:
-            self._late.append(data)
+            self._late += (data, more)
         elif self._written and self._has_input():
             # An answer waits to be read. Were its sender gone already, a write would fail, and
             # asyncio would throw the answer away with the connection: read first, then write.
-            self._late.append(data)
+            self._late += (data, more)
             asyncio.get_running_loop().call_later(0, self._write_late)
         else:
             self._written = True
-            transport.write(data)
+            if more:
+                transport.writelines((data, more))
+            else:
+                transport.write(data)
 
     def _write_late(self) -> None:
         late, self._late = self._late, []

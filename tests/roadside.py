@@ -49,11 +49,11 @@ class Link:
         self.state = "lent"
         self.failing: BaseException | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, more: bytes = b"") -> None:
         assert self.state == "lent", "written to after it was given away"
         if self.failing is not None:
             raise self.failing
-        self.written += data
+        self.written += data + more
 
     def pause(self) -> None:
         self._paused = True

@@ -164,6 +164,34 @@ async def test_tls_is_verified_with_our_ca_and_the_hosts_name(
         link.drop()
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_is_written_in_two_pieces_arrives_as_one(
+    pool: Pool, authority: trustme.CA, ca_file: str, tls: bool
+) -> None:
+    body = bytes(range(256)) * 2000
+    async with serving(authority if tls else None) as provider:
+        scheme, ca = ("https", ca_file) if tls else ("http", "")
+        link = await pool.open(at(provider, ca, "localhost", scheme))
+        owner = Owner()
+        link.lend(owner)
+        reader, writer = await provider.streams.get()
+        link.write(b"POST / HTTP/1.1\r\n\r\n", body)
+        assert await reader.readuntil(b"\r\n\r\n") == b"POST / HTTP/1.1\r\n\r\n"
+        assert await reader.readexactly(len(body)) == body
+        # and where the provider has answered before all is written: what it said is read first
+        link.pause()
+        writer.write(OK)
+        while not link._has_input():
+            await asyncio.sleep(0)
+        link.write(b"head", body)
+        assert link._late
+        link.resume()
+        assert await reader.readexactly(len(body) + 4) == b"head" + body
+        await owner.heard.wait()
+        assert bytes(owner.data) == OK
+        link.drop()
+
+
 @pytest.mark.parametrize("case", ["unknown authority", "another name"])
 async def test_a_bad_certificate_gets_no_byte(
     pool: Pool, authority: trustme.CA, ca_file: str, case: str

@@ -63,7 +63,7 @@ def head(made: Bench, content: bytes) -> bytes:
 class Quiet(Link):
     """Keeps nothing of what is written."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, more: bytes = b"") -> None:
         pass
 
 

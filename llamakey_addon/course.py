@@ -46,6 +46,8 @@ class Course:
     """Whether addresses stand in the answer's body."""
     makers: tuple[MakeFilter, ...]
     """What changes the answer, whatever the body says."""
+    reads_plainly: bool
+    """Whether its body is a JSON object that comes as it is, and has to be one."""
     rules: authorize.Terms
     things: isolation.Terms
     may_cut: bool
@@ -105,6 +107,7 @@ class Courses:
             names=names,
             has_places=bool(names.places_in(way)),
             makers=() if shown is None else (shown,),
+            reads_plainly=authorize.reads_plainly(visit),
             rules=authorize.terms(visit, priced=self.prices_batch(visit)),
             things=isolation.terms(visit, limit_bytes=limit),
             may_cut=self._admission.may_cut(visit),
@@ -143,16 +146,19 @@ def seal(provider: Provider) -> Placed | None:
     return Placed(provider.secret, provider.entry.credential.place)
 
 
-def with_usage(body: Body) -> bytes | None:
+def with_usage(body: Body, document: documents.Object | None = None) -> bytes | None:
     """The body, with the wish that a stream say what it used, where the client has not asked; None
-    leaves it as it is."""
+    leaves it as it is.
+
+    Arguments:
+        document: of the body, where that was read.
+    """
     content = body.content
     if not content:
         return None
-    try:
-        members = documents.read(content)
-    except BadRequest:
-        return None
-    if not isinstance(members, documents.Object):
-        return None
-    return include_usage.with_usage(content, members)
+    if document is None:
+        try:
+            document = documents.read_object(content)
+        except BadRequest:
+            return None
+    return include_usage.with_usage(content, document)

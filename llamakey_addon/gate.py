@@ -23,6 +23,7 @@ from llamakey_addon import (
     authorize,
     catalogue,
     denial,
+    documents,
     doorway,
     handshake,
     here,
@@ -250,20 +251,26 @@ class Gate:
         course = self._course(visit)
         limit = self.limits.json_body_bytes
         provider = visit.route.provider
+        document = None
+        if course.reads_plainly and body.content:
+            document = documents.read_object(body.content)
         call = authorize.judge(
             visit,
             body,
             course.rules,
+            document=document,
             json_body_bytes=limit,
             find_route=functools.partial(self._within, provider),
         )
         whose = self._whose(visit, shared=shared)
-        isolation.judge(visit, body, whose, course.things, json_body_bytes=limit)
-        makers = course.makers + isolation.answer_filters(visit, body, whose, course.things)
+        things = course.things
+        isolation.judge(visit, body, whose, things, document=document, json_body_bytes=limit)
+        makers = isolation.answer_filters(visit, body, whose, things, document=document)
+        makers = course.makers + makers
         named = addresses.Addresses(course.names, visit, self.settings.public_url, self._tokens)
         if course.has_places:
             makers += named.filters(limit * 8)
-        content = with_usage(body) if course.asks_usage else None
+        content = with_usage(body, document) if course.asks_usage else None
         if content is not None:
             makers = (strip_for, *makers)
         whole = makers or course.may_cut

@@ -27,6 +27,7 @@ __all__ = [
     "judge_message",
     "judges_messages",
     "names_model",
+    "reads_plainly",
     "terms",
     "wants_body",
 ]
@@ -46,8 +47,6 @@ class Terms:
     """Whether requests within it are to be judged."""
     strict: bool
     """Whether its models must be known for certain."""
-    plainly: bool
-    """Whether it names its model in a body of JSON that comes as it is."""
     passed: set[_Said] = field(default_factory=set)
     """What was let pass with this head: it is let pass again without a look."""
 
@@ -62,14 +61,17 @@ def terms(visit: Visit, *, priced: bool = False) -> Terms:
     Arguments:
         priced: the requests within it matter beyond rules, for what they cost.
     """
-    endpoint = visit.route.endpoint
     batch = _holds_requests(visit, priced=priced)
-    return Terms(
-        batch=batch,
-        strict=batch or rules.about_models(visit),
-        plainly=endpoint is not None
+    return Terms(batch=batch, strict=batch or rules.about_models(visit))
+
+
+def reads_plainly(visit: Visit) -> bool:
+    """Whether a request names its model in a body of JSON that comes as it is."""
+    endpoint = visit.route.endpoint
+    return (
+        endpoint is not None
         and endpoint.model == "body"
-        and not documents.is_packed(visit.ask.headers),
+        and not documents.is_packed(visit.ask.headers)
     )
 
 
@@ -78,6 +80,7 @@ def judge(
     body: Body,
     known: Terms | None = None,
     *,
+    document: documents.Object | None = None,
     json_body_bytes: int = 33554432,
     find_route: FindRoute = _nowhere,
 ) -> Call:
@@ -86,6 +89,7 @@ def judge(
     Arguments:
         body: whole, or None while it streams; then its model is unknown.
         known: the terms of its head, which was let pass; else it is judged as well.
+        document: the body of one that `reads_plainly`, where that was read.
         json_body_bytes: up to which size a compressed body is unpacked to be read.
         find_route: the way of a request within this one.
     """
@@ -95,9 +99,8 @@ def judge(
     endpoint = visit.route.endpoint
     if endpoint is not None and endpoint.model == "message" and not body.content:
         return Call(visit, "")  # the head of a WebSocket: its messages are judged as they come
-    if known.plainly and body.content:
-        assert endpoint is not None
-        named = models.of_object(endpoint, documents.read_object(body.content))
+    if document is not None and endpoint is not None:
+        named = models.of_object(endpoint, document)
     else:
         named = models.find(visit, body, json_body_bytes=json_body_bytes, strict=known.strict)
     within = _judge_within(visit, body, named, find_route) if known.batch else ()
@@ -107,7 +110,7 @@ def judge(
         if len(known.passed) >= _KEPT:
             known.passed.clear()
         known.passed.add(said)
-    return Call(visit, named.main, within)
+    return Call(visit, named.names[0] if named.names else "", within)
 
 
 def _judge_within(

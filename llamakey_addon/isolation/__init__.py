@@ -66,7 +66,6 @@ class Terms:
     peeks: bool
     """Whether the body's first bytes tell that it names nothing."""
     is_form: bool
-    is_packed: bool
     tellings: tuple[_Telling, ...]
 
 
@@ -84,7 +83,6 @@ def terms(visit: Visit, *, limit_bytes: int) -> Terms:
         reads=wants_body(visit, active=True),
         peeks=may_peek(visit),
         is_form=forms.is_form(headers),
-        is_packed=documents.is_packed(headers),
         tellings=tuple(_tellings(visit, kinds, limit_bytes)) if kinds.all else (),
     )
 
@@ -113,9 +111,18 @@ def may_peek(visit: Visit) -> bool:
 
 
 def judge(
-    visit: Visit, body: Body, whose: Whose, terms: Terms, *, json_body_bytes: int = 33554432
+    visit: Visit,
+    body: Body,
+    whose: Whose,
+    terms: Terms,
+    *,
+    document: documents.Object | None = None,
+    json_body_bytes: int = 33554432,
 ) -> None:
     """Let a request pass that names only what its user may see.
+
+    Arguments:
+        document: the body of one that comes plainly, where that was read.
 
     Raises:
         Absent: it names something else.
@@ -130,7 +137,11 @@ def judge(
     if not terms.reads:
         return
     content = body.content
-    if content is None:
+    if document is not None and not terms.is_form:
+        mentions = terms.kinds.in_document(document)
+    elif content is not None:
+        mentions = list(_in_body(visit, content, terms, json_body_bytes))
+    else:
         if terms.peeks and body.start and not documents.may_be_json(body.start):
             return  # a file
         raise Forbidden(
@@ -138,10 +149,6 @@ def judge(
             "others made. Send a shorter one.",
             setting="limits.json_body_bytes",
         )
-    if content.startswith(b"{") and not terms.is_packed and not terms.is_form:
-        mentions = terms.kinds.in_document(documents.read(content))
-    else:
-        mentions = list(_in_body(visit, content, terms, json_body_bytes))
     for mention in mentions:
         whose.check(mention)
 
@@ -155,18 +162,22 @@ def judge_message(visit: Visit, content: bytes, whose: Whose) -> None:
         whose.check(Mention(mention.kind, mention.id, False))
 
 
-def answer_filters(visit: Visit, body: Body, whose: Whose, terms: Terms) -> tuple[MakeFilter, ...]:
-    """What reads, or prunes, the answer."""
-    if not terms.tellings:
-        return ()
-    return tuple(
-        [
-            telling.make(whose)
-            for telling in terms.tellings
-            if (whose.active or not telling.shared)
-            and (telling.kept is None or _is_kept(telling.kept, visit, body, terms))
-        ]
-    )
+def answer_filters(
+    visit: Visit,
+    body: Body,
+    whose: Whose,
+    terms: Terms,
+    *,
+    document: documents.Object | None = None,
+) -> tuple[MakeFilter, ...]:
+    """What reads, or prunes, the answer; `document` as for `judge`."""
+    makers: tuple[MakeFilter, ...] = ()
+    for telling in terms.tellings:
+        if telling.shared and not whose.active:
+            continue
+        if telling.kept is None or _is_kept(telling.kept, visit, body, document):
+            makers += (telling.make(whose),)
+    return makers
 
 
 def _tellings(visit: Visit, kinds: Kinds, limit_bytes: int) -> Iterator[_Telling]:
@@ -246,20 +257,20 @@ def _is_upload(visit: Visit) -> bool:
     )
 
 
-def _is_kept(kind: Kind, visit: Visit, body: Body, terms: Terms) -> bool:
+def _is_kept(kind: Kind, visit: Visit, body: Body, document: documents.Object | None) -> bool:
     """Whether the provider keeps what it makes, by the request's `store`."""
     if kind.owned.kept == "always":
         return True
     default = kind.owned.kept == "store: not false"
-    plain = body.content
-    if not plain:
-        return default
-    try:
-        if terms.is_packed:
-            plain = documents.decoded(plain, visit.ask.headers, 1 << 30)
-        stored = documents.read_object(plain).values_of("store")
-    except BadRequest:
-        return True
+    if document is None:
+        if not body.content:
+            return default
+        try:
+            plain = documents.decoded(body.content, visit.ask.headers, 1 << 30)
+            document = documents.read_object(plain)
+        except BadRequest:
+            return True
+    stored = document.values_of("store")
     if not stored:
         return default
     return any(value is not False and value is not None for value in stored)

@@ -143,10 +143,9 @@ CLOUDS = (
     Cloud(
         "vectara-oauth",
         "vectara_oauth_python.py",
-        "vectara",
+        "vectara-oauth",
         {"plain": [f"corpus-{n}" for n in range(1, 5)], "denied": Raises("ApiError")},
         args=("{vectara}",),
-        own={"VECTARA_API_KEY": "", "VECTARA_CLIENT_ID": "any", "VECTARA_CLIENT_SECRET": "{key}"},
         logins=True,
     ),
     Cloud(

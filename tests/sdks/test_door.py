@@ -121,6 +121,13 @@ def test_python_of_before(team: Team, world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.sdk
+def test_code_that_reads_a_client_id_and_secret(team: Team, world: World, tmp_path: Path) -> None:
+    env = variables(team, tmp_path, "--for", "vectara-oauth")
+    assert "VECTARA_API_KEY" not in env
+    call(team, world, run("door_vectara_python.py", {"variables": CORPORA}), env, tmp_path)
+
+
+@pytest.mark.sdk
 def test_node(team: Team, world: World, tmp_path: Path) -> None:
     env = variables(team, tmp_path)
     expect: dict[str, object] = {

@@ -559,13 +559,7 @@ class Admission:
 
     def _names(self) -> set[str]:
         """Of every cap in config.yaml."""
-        settings = self._settings
-        caps: list[Cap] = [*settings.everybody]
-        for policy in settings.people.users.values():
-            caps += policy.caps
-        for team in settings.teams.values():
-            caps += team.policy.caps
-        return {Bound(cap).name for cap in caps}
+        return {Bound(cap).name for cap in self._settings.people.caps()}
 
     # --- refusals ---------------------------------------------------------------------------------
 

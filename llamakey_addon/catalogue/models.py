@@ -362,6 +362,8 @@ class Endpoint(Model):
 class Check(Model):
     """A request that costs nothing, and whose answer tells whether the owner's key is good."""
 
+    host: str = ""
+    """Which of `named_hosts` answers it; empty: the provider's upstream."""
     method: Literal["GET", "POST"] = "GET"
     path: Annotated[str, Field(pattern=r"^/")]
     """The provider's own, with a query."""
@@ -497,8 +499,9 @@ class Entry(Model):
 
     @model_validator(mode="after")
     def _knows_its_names(self) -> Entry:
-        hosts = {endpoint.host for endpoint in self.endpoints} - {"", *self.named_hosts}
-        if hosts:
+        hosts = {endpoint.host for endpoint in self.endpoints}
+        hosts |= {self.check.host} if self.check else set()
+        if hosts := hosts - {"", *self.named_hosts}:
             raise ValueError(f"`named_hosts` does not have {', '.join(sorted(hosts))}")
         named = {name for address in self.addresses for name in address.endpoints}
         if unknown := named - {endpoint.name for endpoint in self.endpoints}:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import stat
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from llamakey_addon import certificates, keys
+from llamakey_addon.cli import unpriced
 from llamakey_addon.config import Listen, Settings
 from llamakey_addon.config.words import folded
 from llamakey_addon.errors import ConfigError, LlamaKeyError
+from llamakey_addon.journey import Policy
 from llamakey_addon.serve import envfile, localkey, openfiles, ports, second
 from llamakey_addon.serve import show as showing
-from llamakey_addon.store import Store, open_store
+from llamakey_addon.store import KeyRow, Store, open_store
 
 
 @dataclass(slots=True)
@@ -85,6 +89,8 @@ def _store(settings: Settings, report: _Report) -> None:
         report.faults.append(str(error))
         return
     valid = [row for row in rows if row.ended(time.time()) is None]
+    if refused := unpriced.told(settings, _scopes(settings, valid)):
+        report.warnings.append(refused)
     report.facts.append(f"{_count(len(valid), 'local key')} in {settings.data_folder}")
     for provider in settings.providers.values():
         if provider.metadata and provider.metadata not in {row.name for row in valid}:
@@ -101,6 +107,13 @@ def _store(settings: Settings, report: _Report) -> None:
                 f"no whitelist holds for {', '.join(free)}: they may call everything. "
                 'Add them to `users`, or `"*"` for everybody who is not named.'
             )
+
+
+def _scopes(settings: Settings, rows: Iterable[KeyRow]) -> Iterator[Policy]:
+    for row in rows:
+        if row.scope:
+            with contextlib.suppress(ConfigError):  # what can't be read allows nothing
+                yield settings.scope(row.scope, row.id)
 
 
 def _env_file(store: Store, report: _Report) -> None:

@@ -19,7 +19,7 @@ from llamakey_addon.catalogue.models import Check
 from llamakey_addon.config import Settings
 from llamakey_addon.credentials import Ask, MakingFailed, Placed, Reply
 from llamakey_addon.errors import LlamaKeyError
-from llamakey_addon.journey import Outgoing, Provider, Seal
+from llamakey_addon.journey import Outgoing, Provider, Seal, Upstream
 
 type State = Literal[
     "ok",
@@ -130,8 +130,12 @@ def _seal(provider: Provider, ask: Ask) -> Seal:
 
 
 def _call(provider: Provider, check: Check, seal: Seal, ask: Ask) -> Reply:
-    upstream = provider.upstream
+    upstream, path = provider.upstream, check.path
     assert upstream is not None
+    if check.host in provider.named_hosts:
+        upstream = Upstream("https", check.host, 443, ca=upstream.ca, owner=provider.id)
+    elif check.host:  # the owner's one server for all of them
+        path = f"/{check.host}{path}"
     content = check.body.encode() or None
     headers = [(name.encode(), value.encode()) for name, value in check.headers.items()]
     headers.append((b"Host", upstream.authority.encode()))
@@ -139,10 +143,9 @@ def _call(provider: Provider, check: Check, seal: Seal, ask: Ask) -> Reply:
     if content is not None:
         headers.append((b"Content-Type", b"application/json"))
     # b"" for what signs: there is a body, and it is empty
-    request = Outgoing(upstream, check.method, check.path, tuple(headers), content or b"")
+    request = Outgoing(upstream, check.method, path, tuple(headers), content or b"")
     sealed, _ = seal.put(request)
     fields = {
         name.decode("latin-1"): value.decode("latin-1") for name, value in (*headers, *sealed)
     }
-    url = upstream.origin + check.path
-    return ask(check.method, url, fields, content, ca=upstream.ca)
+    return ask(check.method, upstream.origin + path, fields, content, ca=upstream.ca)

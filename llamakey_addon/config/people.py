@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -33,6 +33,12 @@ class People:
     """By name as it is compared."""
     _others: dict[str, Policy] = field(default_factory=dict, repr=False, compare=False)
     """Of users who are not named, as they were met."""
+
+    def caps(self) -> Iterator[Cap]:
+        """Every one that config.yaml names, of whomever."""
+        yield from self.everybody
+        for policy in (*self.users.values(), *(team.policy for team in self.teams.values())):
+            yield from policy.caps
 
     def policy(self, user: str) -> Policy:
         """What a user may do, their team's part included.

@@ -8,6 +8,8 @@ import socket
 import pytest
 
 from llamakey_addon import certificates
+from llamakey_addon.cli import unpriced
+from llamakey_addon.config import Settings
 from tests.cli.command import ANSI, REAL_KEY
 from tests.harness import free_port
 
@@ -139,3 +141,47 @@ def test_the_second_doors_port_and_authority(lmk, port):
     assert f"second door: Port {taken} is taken" in done.out
     assert "in config.yaml, door.listen: localhost:" in done.out
     assert "its authority does not vouch for api.ai21.com, api.anthropic.com" in done.out
+
+
+BUDGET = "budgets: [{spend: 9, per: day}]"
+ALL = "allow: [{paths: ['**']}]"
+
+
+@pytest.mark.parametrize(
+    ("people", "setting"),
+    [
+        (f"users: {{alice: {{{BUDGET}}}}}", "users.alice.budgets[0]"),
+        (f"teams: {{all: {{{BUDGET}}}}}", "teams.all.budgets[0]"),
+        (f"everybody: {{{BUDGET}}}", "everybody.budgets[0]"),
+        (f"everybody: {{{BUDGET}}}\nusers: {{'*': {{{ALL}}}}}", "everybody.budgets[0]"),
+        ("everybody: {budgets: [{spend: 9, per: day, providers: [fal]}]}", "everybody.budgets[0]"),
+        ("everybody: {budgets: [{spend: 9, per: day, providers: [openai]}]}", ""),
+        ("everybody: {budgets: [{spend: 9, per: day, hard: false}]}", ""),
+        ("everybody: {limits: [{requests: 9, per: day}]}", ""),
+        # who has a budget may not use it
+        (f"users: {{alice: {{{BUDGET}, allow: [{{providers: [openai]}}]}}}}", ""),
+        (f"everybody: {{{BUDGET}}}\nusers: {{'*': {{allow: [{{providers: [openai]}}]}}}}", ""),
+    ],
+)
+def test_a_provider_that_a_budget_refuses_for_its_prices(tmp_path, people, setting):
+    def told(prices: str = "") -> str:
+        (tmp_path / "config.yaml").write_text(f"{people}\nprices: [{prices}]\n")
+        environ = {"HOME": str(tmp_path), "FAL_KEY": "id:secret-of-fal", "OPENAI_API_KEY": REAL_KEY}
+        return unpriced.told(Settings.load(tmp_path / "config.yaml", environ), ())
+
+    text = told()
+    assert text.startswith("fal: ") == bool(setting)
+    assert f"({setting})" in text if setting else text == ""
+    # its remedy is one; a price of something else is none
+    assert told('{provider: fal, model: "*", request: 0.05}') == ""
+    assert told('{provider: "*", free: true}') == ""
+    assert told('{provider: "*", model: other, free: true}') == text
+
+
+def test_a_keys_own_budget_is_looked_at_too(lmk, port):
+    env = {"OPENAI_API_KEY": REAL_KEY, "FAL_KEY": "id:secret-of-fal", "PINECONE_API_KEY": "pcsk_x1"}
+    lmk("keys", "new", "bob", "--budget", "5/month", env=env)
+    done = lmk("check", "--listen", f"localhost:{port}", env=env)
+    assert "warning: fal, pinecone: no table has prices of these" in done.out
+    lmk("keys", "revoke", "bob", env=env)
+    assert "no table" not in lmk("check", "--listen", f"localhost:{port}", env=env).out

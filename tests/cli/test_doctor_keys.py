@@ -10,12 +10,15 @@ import pytest
 import yaml
 
 from llamakey_addon import catalogue
+from llamakey_addon.cli import doctor_keys
 from llamakey_addon.cli.doctor_keys import State, judge
+from llamakey_addon.config import Settings
+from llamakey_addon.credentials import Reply
 from tests import canary, harness
 from tests.cli.command import Done
-from tests.fakes import World
+from tests.fakes import World, wire
 from tests.fakes.families import FAMILIES
-from tests.fakes.wire import Reply, json_reply
+from tests.fakes.wire import json_reply
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_what_an_answer_says(status: int, body: bytes, state: State) -> None:
 
 
 @contextmanager
-def forced(world: World, **replies: tuple[str, Reply]) -> Iterator[None]:
+def forced(world: World, **replies: tuple[str, wire.Reply]) -> Iterator[None]:
     for family, (path, reply) in replies.items():
         world.force(family, path, reply)
     try:
@@ -111,14 +114,28 @@ def test_without_real_keys_it_says_so(lmk) -> None:
     assert "No real key is set here" in done.out
 
 
+def test_a_key_is_tried_at_the_host_that_answers_for_nothing(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load(None, {"HOME": str(tmp_path), "FAL_KEY": "id:secret-of-fal-0123456"})
+    asked = []
+
+    def ask(method: str, url: str, headers, body, *, ca: str) -> Reply:
+        asked.append((method, url, headers["Host"], headers["Authorization"]))
+        return Reply(401, {}, b'{"detail": "Invalid key"}')
+
+    assert doctor_keys.test(settings.providers["fal"], ask).state == "wrong"
+    [(method, url, host, key)] = asked
+    assert (method, host) == ("GET", "api.fal.ai")
+    assert url == "https://api.fal.ai/v1/models/pricing?endpoint_id=fal-ai/flux/dev"
+    assert key == "Key id:secret-of-fal-0123456"
+
+
 def test_providers_with_a_key_have_a_check_or_are_named_here() -> None:
     without = {id for id, entry in catalogue.load().entries.items() if entry.check is None}
     assert without == {
         # the account's key is the same as of another entry that has one
         *("assemblyai-dictation", "assemblyai-llm", "assemblyai-streaming", "assemblyai-sync"),
         *("assemblyai-tts", "bedrock", "deepgram-agent", "hfendpoints"),
-        # everything that it does costs
-        "fal",
         # a server of the owner's own
         *("hfendpoint", "ollama"),
         # a token is made, which proves what it is made of

@@ -3,7 +3,9 @@
 Shapes from https://docs.fal.ai/model-apis/model-endpoints/queue (submit answers request_id and
 absolute response_url, status_url, cancel_url; states IN_QUEUE, IN_PROGRESS, COMPLETED; a stream of
 states as server-sent events), …/synchronous-requests, authentication (`Authorization: Key …`);
-errors are `{"detail": …}`. A host other than fal.run stands before the path, as behind the proxy.
+errors are `{"detail": …}`; prices are told to whoever has a key
+(https://fal.ai/docs/platform-apis/v1/models/pricing). A host other than fal.run stands before the
+path, as behind the proxy.
 """
 
 from __future__ import annotations
@@ -78,6 +80,12 @@ def submit(request: Request) -> Reply:
 def initiate(_: Request) -> Reply:
     place = "https://storage.googleapis.com/isolate-dev/fake1?X-Goog-Signature=fake"
     return json_reply({"upload_url": place, "file_url": IMAGE})
+
+
+@routes("GET", "/api.fal.ai/v1/models/pricing")
+def prices(request: Request) -> Reply:
+    one = {"endpoint_id": request.query["endpoint_id"], "unit_price": 0.025, "unit": "image"}
+    return json_reply({"prices": [one | {"currency": "USD"}], "next_cursor": None})
 
 
 @routes("POST", "/{app...}/stream")

@@ -16,8 +16,7 @@ class Link(Protocol):
     @property
     def upstream(self) -> Upstream: ...
     def write(self, data: bytes, more: bytes = b"") -> None:
-        """Send `data`, and `more` behind it, where joining them would be a copy of something large.
-        """
+        """Send `data`, and `more` behind it, where joining them would copy something large."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...

@@ -10,13 +10,15 @@ stands in anything that it printed or wrote.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
 
 from tests.fakes import World
@@ -44,6 +46,51 @@ def has_room(place: Path) -> bool:
 # processes that are killed the files stay, there as here.
 if has_room(MEMORY):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+# ── what thousands of small tests cost beside themselves ────────────────────────────────────────
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected stays to the end: no search of it for garbage, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+class Brief:
+    """A worker tells the controller of a test what it prints, in two messages of six.
+
+    Most of the controller's time would go into reading that nothing was wrong with a set-up.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        for report in runtestprotocol(item, log=False, nextitem=nextitem):
+            if report.when == "call" or not report.passed:
+                item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self,
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        data = yield
+        if data and "keywords" in data:
+            data["keywords"] = {}
+        return data
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # who asks for durations, or for a file of results, gets every report
+    whole = config.option.durations is not None or config.option.xmlpath
+    if hasattr(config, "workerinput") and not whole:
+        config.pluginmanager.register(Brief())
 
 
 class Start(Protocol):

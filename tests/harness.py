@@ -100,6 +100,8 @@ class Proxy:
     """All local keys that this harness minted."""
     stopped: bool = False
     scheme: str = "http"
+    _lines: list[dict[str, Any]] = field(default_factory=list)
+    _read_bytes: int = 0
 
     @property
     def url(self) -> str:
@@ -121,10 +123,14 @@ class Proxy:
         return key
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of its log file."""
-        if not self.log_path.exists():
-            return []
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        """The lines of its log file; those that were read before are not read again."""
+        if self.log_path.exists():
+            with self.log_path.open("rb") as file:
+                file.seek(self._read_bytes)
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._lines += map(json.loads, whole.splitlines())
+            self._read_bytes += len(whole) + len(newline)
+        return list(self._lines)
 
     def wait_for_log(
         self, since: int = 0, timeout_s: float = 10, **fields: object

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from llamakey_addon.keys import mint
 from llamakey_addon.rim import Look
 from llamakey_addon.road import Road
 from llamakey_addon.store import Store, open_store
+from llamakey_addon.store.sqlite import FILE_NAME
 
 REAL = "sk-real-canary-Zq83-0123456789-abcdefghij"
 """The real key of OpenAI's."""
@@ -280,6 +281,37 @@ class Bench:
         return not self.rim.wishes and not any(link.written for link in self.links)
 
 
+_known: dict[tuple[str, tuple[tuple[str, str], ...]], Settings] = {}
+"""Settings of most tests are alike, and reading them is half of a bench: by text, environment."""
+
+
+def _settings(path: Path, environ: Mapping[str, str]) -> Settings:
+    text, home = path.read_text(), path.parent / "data"
+    environ = {"LLAMAKEY_HOME": str(home), "OPENAI_API_KEY": REAL, **environ}
+    if re.search(r"\b(file|ca|tls|trust)\b", text):  # what lies in the folder may differ
+        return Settings.load(path, environ)
+    known = (text, tuple(sorted((environ | {"LLAMAKEY_HOME": ""}).items())))
+    if known not in _known:
+        _known[known] = Settings.load(path, environ)
+    return replace(_known[known], data_folder=home, _scopes={})
+
+
+_new_store: list[bytes] = []
+"""What a store is that was opened and closed once: making its tables is most of a first opening."""
+
+
+def _store(home: Path) -> Store:
+    file = home / FILE_NAME
+    if not _new_store:
+        open_store(home).close()
+        _new_store.append(file.read_bytes())
+    elif not file.exists():
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(0o600)
+        file.write_bytes(_new_store[0])
+    return open_store(home)
+
+
 def make_bench(
     folder: Path,
     limits: Mapping[str, float] | None = None,
@@ -295,9 +327,8 @@ def make_bench(
     """
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump({"limits": dict(limits or {}), **config}))
-    own = {"LLAMAKEY_HOME": str(folder / "data"), "OPENAI_API_KEY": REAL}
-    settings = Settings.load(path, own | dict(environ or {}))
-    store = open_store(settings.data_folder)
+    settings = _settings(path, environ or {})
+    store = _store(settings.data_folder)
     minted = mint()
     store.add_key(name, "alice", minted)
     log, rim = Log(), Rim()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -303,13 +304,19 @@ def lmk_lines() -> Iterator[str]:
             yield found.strip()
 
 
+@cache
 def every_provider() -> list[Provider]:
     return list(Settings.load(None, {}).providers.values())
 
 
+@cache
+def lmk_command() -> Any:
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize("line", sorted(set(lmk_lines())))
 def test_subcommands_and_options_exist(line: str) -> None:
-    command: Any = typer.main.get_command(app)
+    command = lmk_command()
     tokens = iter(shlex.split(line.split(">")[0], comments=True))
     for token in tokens:
         if token == "--":

@@ -9,6 +9,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from llamakey_addon.config.settings import Listen
@@ -53,6 +54,7 @@ def parse_listen(text: str | int) -> Listen:
     return Listen(host.lower(), int(port_text))
 
 
+@lru_cache(maxsize=512)
 def parse_origin(text: str) -> Upstream:
     """Scheme, host and port of a provider's origin. Raises AddressError."""
     expected = "write an origin, e.g. https://api.example.com or http://127.0.0.1:11434"

@@ -129,6 +129,23 @@ def test_a_client_cannot_forge_a_line_or_speak_to_the_terminal(field, tmp_path):
     assert records(file)[0][field].startswith("a\\x0d")
 
 
+def test_a_record_is_json_whatever_was_asked_for(tmp_path):
+    """Its words are kept from one line to the next, but for what is too long for that."""
+    file = tmp_path / "log.jsonl"
+    journal = Journal(settings(file=file))
+    words = ["", "plain", 'quo"ted', "back\\slash", "\u2028", "x" * 5000, "\ud800"]
+    for word in [*words, *words]:
+        journal.write(replace(RECEIPT, model=word, path=f"/v1/{word}", peer=word, tag=word))
+    journal.close()
+    found = records(file)
+    assert found[: len(words)] == found[len(words) :]
+    for word, record in zip(words, found, strict=False):
+        shown = escape(word) if len(word) < 2048 else f"{word[:2047]}…"
+        assert (record["model"], record["peer"], record["tag"]) == (shown,) * 3
+        assert record["path"][:2047] == f"/v1/{escape(word)}"[:2047]
+        assert list(record)[:4] == ["time", "id", "peer", "user"]
+
+
 def test_the_query_is_not_shown(tmp_path):
     file = tmp_path / "log.jsonl"
     journal = Journal(settings(file=file))

@@ -6,10 +6,11 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from llamakey_addon.journal.words import cut, safe, utc
+from llamakey_addon.journal.words import KEPT, cut, safe, utc
 from llamakey_addon.journey import Receipt
 
 #: Length of a client's words; a target may be as long as a whole head.
@@ -32,12 +33,14 @@ class File:
         self._open_or_complain()
 
     def request(self, receipt: Receipt) -> None:
-        """Append a request's line."""
-        self.write(_record(receipt))
+        """Append a request's line. Never raises."""
+        self._line(_request(receipt))
 
     def write(self, record: dict[str, object]) -> None:
         """Append a line. Never raises."""
-        line = _ENCODER.encode(record)
+        self._line(_ENCODER.encode(record))
+
+    def _line(self, line: str) -> None:
         # A lone surrogate (JSON may hold one) has been escaped; `replace` is for what has not.
         with self._lock:
             self._append(line.encode("utf-8", "replace") + b"\n")
@@ -106,41 +109,58 @@ class File:
             self._open()
 
 
-def _record(receipt: Receipt) -> dict[str, object]:
-    first = receipt.first_byte_ms
-    record: dict[str, object] = {
-        "time": utc(receipt.time_s),
-        "id": receipt.id,
-        "peer": _word(receipt.peer),
-        "user": _word(receipt.user),
-        "key": _word(receipt.key_name),
-        "provider": receipt.provider,
-        "endpoint": receipt.endpoint,
-        "method": _word(receipt.method),
-        "path": _word(receipt.path.partition("?")[0]),
-        "model": _word(receipt.model),
-        "status": receipt.status,
-        "bytes_up": receipt.bytes_up,
-        "bytes_down": receipt.bytes_down,
-        "first_byte_ms": None if first is None else round(first, 1),
-        "total_ms": round(receipt.total_ms, 1),
-        "team": _word(receipt.team),
-        "tag": _word(receipt.tag),
-        "input_tokens": receipt.counts.get("input_tokens", 0),
-        "output_tokens": receipt.counts.get("output_tokens", 0),
-        "cost_nusd": receipt.cost_nusd,
-        "quality": receipt.quality,
-        "end": _word(receipt.end),
-    }
+def _request(receipt: Receipt) -> str:
+    first, counts = receipt.first_byte_ms, receipt.counts
+    asked = (receipt.user, receipt.key_name, receipt.provider, receipt.endpoint)
+    wanted = (receipt.method, receipt.path, receipt.model)
+    short = sum(map(len, wanted)) <= KEPT
+    line = (
+        f'{{"time":"{utc(receipt.time_s)}","id":"{receipt.id}","peer":{_word(receipt.peer)},'
+        f"{_kept(*asked, *wanted) if short else _asked(*asked, *wanted)},"
+        f'"status":{receipt.status},'
+        f'"bytes_up":{receipt.bytes_up},"bytes_down":{receipt.bytes_down},'
+        f'"first_byte_ms":{"null" if first is None else round(first, 1)},'
+        f'"total_ms":{round(receipt.total_ms, 1)},'
+        f'"team":{_word(receipt.team)},"tag":{_word(receipt.tag)},'
+        f'"input_tokens":{counts.get("input_tokens", 0)},'
+        f'"output_tokens":{counts.get("output_tokens", 0)},'
+        f'"cost_nusd":{receipt.cost_nusd},"quality":"{receipt.quality}",'
+        f'"end":{_word(receipt.end)}'
+    )
     if receipt.denied:
-        record["denied"] = _word(receipt.denied)
+        line += f',"denied":{_word(receipt.denied)}'
     if receipt.note:
-        record["note"] = _word(receipt.note)
-    return record
+        line += f',"note":{_word(receipt.note)}'
+    return line + "}"
+
+
+def _asked(
+    user: str, key: str, provider: str, endpoint: str, method: str, path: str, model: str
+) -> str:
+    """Who asked for what, as members of a line."""
+    members = {
+        "user": user,
+        "key": key,
+        "provider": provider,
+        "endpoint": endpoint,
+        "method": method,
+        "path": path.partition("?")[0],
+        "model": model,
+    }
+    return ",".join(f'"{name}":{_word(value)}' for name, value in members.items())
+
+
+_kept: Final = lru_cache(maxsize=1024)(_asked)
 
 
 def _word(text: str) -> str:
-    return cut(safe(text), _TEXT)
+    """As JSON, escaped and cut."""
+    return _short(text) if len(text) <= KEPT else _ENCODER.encode(cut(safe(text), _TEXT))
+
+
+@lru_cache(maxsize=1024)
+def _short(text: str) -> str:
+    return _ENCODER.encode(safe(text))
 
 
 def _remedy(path: Path, error: OSError) -> str:

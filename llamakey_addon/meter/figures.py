@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +27,9 @@ def path(text: str) -> Path:
 
 _ONE: Final = Decimal(1)
 _DECODER: Final = json.JSONDecoder()
+_KEPT: Final = 256
+_MEMBERS_KEPT: Final = 32
+_NAMES_KEPT: Final = 1024
 
 
 class Kind(NamedTuple):
@@ -37,6 +40,10 @@ class Kind(NamedTuple):
     """The first that holds a number is taken."""
     scale: Decimal = _ONE
     """Multiplies the number; a fraction that is left is rounded up."""
+
+
+_QUESTIONS: dict[tuple[int, tuple[str, ...]], tuple[tuple[Kind, ...], tuple[Kind, ...]]] = {}
+"""See `_in_question`. With the kinds, so that no others can come to have their place in memory."""
 
 
 def kind(name: str, *paths: str, scale: int | str = 1) -> Kind:
@@ -89,27 +96,44 @@ def amount(value: object, scale: Decimal = _ONE) -> int | None:
     return count if count <= MOST * 1000 else None
 
 
-def counts_of(usage: Mapping[str, Any], kinds: Iterable[Kind]) -> dict[str, int]:
+def counts_of(usage: Mapping[str, Any], kinds: tuple[Kind, ...]) -> dict[str, int]:
     """The counts that `usage` holds. Kinds of one name are added up."""
     counts: dict[str, int] = {}
-    for name, paths, scale in kinds:
+    for name, paths, scale in _in_question(tuple(usage), kinds):
         for way in paths:
-            first = way[0]
-            if type(first) is str:
-                if first not in usage:
-                    continue
-                if len(way) == 1:
-                    value = usage[first]
-                    if type(value) is int and scale is _ONE and 0 <= value <= MOST:
-                        counts[name] = counts.get(name, 0) + value
-                        break
-            elif first[0] not in usage:
-                continue
+            if len(way) == 1 and type(way[0]) is str:
+                value = usage[way[0]]
+                if type(value) is int and scale is _ONE and 0 <= value <= MOST:
+                    counts[name] = counts.get(name, 0) + value
+                    break
             count = amount(find(usage, way), scale)
             if count is not None:
                 counts[name] = counts.get(name, 0) + count
                 break
     return counts
+
+
+def _in_question(names: tuple[str, ...], kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+    """The kinds that an object of these members may hold, with the paths that begin with one of
+    them. A provider's usage has the same members each time."""
+    place = (id(kinds), names)
+    found = _QUESTIONS.get(place)
+    if found is None or found[0] is not kinds:
+        among = set(names)
+        begun = (
+            Kind(name, tuple(way for way in paths if _outermost(way) in among), scale)
+            for name, paths, scale in kinds
+        )
+        found = (kinds, tuple(kind for kind in begun if kind.paths))
+        if len(names) <= _MEMBERS_KEPT and sum(map(len, names)) <= _NAMES_KEPT:
+            if len(_QUESTIONS) >= _KEPT:
+                _QUESTIONS.clear()
+            _QUESTIONS[place] = found
+    return found[1]
+
+
+def _outermost(way: Path) -> str:
+    return way[0] if isinstance(way[0], str) else way[0][0]
 
 
 def merge(into: dict[str, Any], usage: Mapping[str, Any]) -> None:

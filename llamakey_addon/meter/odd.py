@@ -8,7 +8,7 @@ the tally when a successful answer has ended, `guess` the counts that may lack s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from llamakey_addon.meter.figures import Kind, amount, counts_of, find, path
@@ -140,7 +140,7 @@ def gemini_tier(tally: Tally, headers: Named) -> None:
 
 
 def recogniser(
-    tables: Mapping[str, Iterable[Kind]],
+    tables: Mapping[str, tuple[Kind, ...]],
 ) -> Callable[[Tally, Document], None]:
     """For answers of unknown paths: by the first of these members that a usage object has."""
     places = [

@@ -173,11 +173,13 @@ class Tally:
             self._take_all(self._rescued(text))
             return
         try:
-            self._take_all(parsed(text))
+            found = parsed(text)
         except (ValueError, RecursionError):
             self.failed = True
             for document in documents(text):
                 self._take_all(document)
+            return
+        self._take_all(found)
 
     def message(self, text: bytes) -> None:
         """A message of a WebSocket, from the provider."""

@@ -113,6 +113,8 @@ class _Sum(NamedTuple):
     """Those by which it may be priced, and which have none."""
     units: tuple[_Unit, ...]
     """Of the price's, those that are counted; `parts` are places among these."""
+    by_request: bool
+    """Requests have a price too, and are not among the counts: it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +155,13 @@ class Price:
             counts = {**counts, "audio_ms": self._least_audio_ms}
             if counts.get("input_audio_ms"):
                 counts["input_audio_ms"] = self._least_audio_ms
+        if found.by_request:
+            counts = {**counts, "requests": 1}
+            found = self._sum(counts)
         total = 0
         alone: list[int] = []
         for what, _, rate, tiers, parts in found.units:
-            number = counts.get(what, 1)  # a request is one, where nobody says so
+            number = counts[what]
             for part in parts:
                 number -= alone[part]
             if number < 0:
@@ -188,11 +193,7 @@ class Price:
 
     def _made(self, kinds: tuple[str, ...]) -> _Sum:
         priced = {what: _FAMILY_OF.get(what) for what in kinds}
-        counted = [
-            at
-            for at, unit in enumerate(self._units)
-            if unit.what in priced or unit.what == "requests"
-        ]
+        counted = [at for at, unit in enumerate(self._units) if unit.what in priced]
         places = {at: place for place, at in enumerate(counted)}
         return _Sum(
             tuple(what for what, family in priced.items() if family in self._families),
@@ -201,6 +202,7 @@ class Price:
                 unit._replace(parts=tuple(places[part] for part in unit.parts if part in places))
                 for unit in (self._units[at] for at in counted)
             ),
+            "requests" not in priced and any(unit.what == "requests" for unit in self._units),
         )
 
     def _in_tokens(self, counts: Counts) -> Counts:

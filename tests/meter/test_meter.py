@@ -185,6 +185,20 @@ def test_a_whole_answer_that_is_cut_is_guessed_by_its_text(
     assert counts["output_tokens"] == pytest.approx(texts * 250, rel=0.01)
 
 
+def test_figures_of_the_same_names_are_read_anew() -> None:
+    """Which of its members count is kept for an object like it; not what they hold."""
+    for usage, counts in (
+        ({"prompt_tokens": 5, "completion_tokens": 7}, {"input_tokens": 5, "output_tokens": 7}),
+        ({"prompt_tokens": 50, "completion_tokens": 0}, {"input_tokens": 50}),
+        ({"prompt_tokens": None, "completion_tokens": 7}, {"output_tokens": 7}),
+        ({"completion_tokens": 7, "prompt_tokens": 5}, {"input_tokens": 5, "output_tokens": 7}),
+        ({"prompt_tokens": 5, "completion_tokens": 7, "cached_tokens": 2}, COUNTS),
+    ):
+        meter = meter_for(CHAT, 200, JSON)
+        meter.feed(json.dumps({"model": "m", "usage": usage}).encode())
+        assert meter.end(complete=True).counts == counts
+
+
 def test_text_that_a_stream_repeats_is_guessed_once() -> None:
     meter = meter_for(endpoint("openai", "responses"), 200, SSE)
     meter.feed(b'data: {"type":"response.created","response":{"model":"m"}}\n\n')

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Literal
-
-from llamakey_addon.journey import Headers
 
 type Stream = Literal["sse", "ndjson"]
 
@@ -25,24 +24,27 @@ _TAIL: Final = 4
 _WAIT_BYTES: Final = 64 * 1024
 
 
-def seam_of(headers: Headers, expected: str) -> Seam | None:
+def seam_of(kind: bytes, coding: bytes, expected: str) -> Seam | None:
     """The seam of an answer that is a stream; None for one that is none.
 
     Arguments:
+        kind: its Content-Type.
+        coding: its Content-Encoding.
         expected: what a stream of the endpoint looks like. Some providers say `application/json`
             of their lines.
     """
-    kind, packed = b"", False
-    for name, value in headers:
-        match name.lower():
-            case b"content-type":
-                kind = value.partition(b";")[0].strip().lower()
-            case b"content-encoding" if value.strip().lower() not in (b"", b"identity"):
-                packed = True
-    stream = _KINDS.get(kind)
+    stream = _stream_of(kind, expected)
+    if stream is None:
+        return None
+    return Seam(stream, packed=coding.strip().lower() not in (b"", b"identity"))
+
+
+@lru_cache(maxsize=256)
+def _stream_of(kind: bytes, expected: str) -> Stream | None:
+    kind = kind.partition(b";")[0].strip().lower()
     if kind == b"application/json" and expected == "ndjson":
-        stream = "ndjson"
-    return None if stream is None else Seam(stream, packed=packed)
+        return "ndjson"
+    return _KINDS.get(kind)
 
 
 class Seam:

@@ -96,14 +96,15 @@ class Body:
                 return piece
         self.sole = False
         if self._state == "length":
-            if len(data) <= self._left:
-                piece, self.rest = data, b""
-            else:
-                piece, self.rest = data[: self._left], data[self._left :]
-            self._left -= len(piece)
-            self.size += len(piece)
-            self.done = self._left == 0
-            return piece
+            size, left = len(data), self._left
+            self.rest = b""
+            if size > left:
+                data, self.rest = data[:left], data[left:]
+                size = left
+            self._left = left - size
+            self.size += size
+            self.done = size == left
+            return data
         if self._state == "close":
             self.size += len(data)
             self.rest = b""

@@ -82,7 +82,7 @@ _OF_THE_MESSAGE: Final = frozenset(
 )
 
 _OF_THE_ANSWER: Final = frozenset(
-    {b"content-length", b"transfer-encoding", b"connection", b"content-encoding"}
+    {b"content-length", b"transfer-encoding", b"connection", b"content-encoding", b"content-type"}
 )
 
 _READABLE_CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
@@ -119,6 +119,8 @@ class AnswerHead:
     keep_alive: bool
     coding: bytes = b""
     """Content-Encoding, as it stands."""
+    kind: bytes = b""
+    """Content-Type, as it stands."""
 
 
 class _Lines:
@@ -400,7 +402,8 @@ _IS_LENGTH: Final = 2
 _IS_CONNECTION: Final = 3
 _IS_CODING: Final = 4
 _IS_CHUNKING: Final = 5
-_IS_ODD: Final = 6
+_IS_KIND: Final = 6
+_IS_ODD: Final = 7
 
 _answer_names: dict[bytes, int] = {}
 _NAMES_KEPT: Final = 2048
@@ -410,6 +413,7 @@ _SPECIAL: Final[dict[bytes, int]] = {
     b"content-length": _IS_LENGTH,
     b"connection": _IS_CONNECTION,
     b"content-encoding": _IS_CODING,
+    b"content-type": _IS_KIND,
     b"transfer-encoding": _IS_CHUNKING,
     b"upgrade": _IS_ODD,
     b"close": _IS_ODD,  # as a word of Connection's it names a header, to `end_to_end`
@@ -455,7 +459,7 @@ def _read_answer_head(raw: bytes, request_method: str) -> AnswerHead | None:
     length = UNTIL_CLOSE
     keep_alive = True
     framed = connected = False
-    coding = b""
+    coding = kind_of_body = b""
     passing: list[tuple[bytes, bytes]] = []
     try:
         for line in lines:
@@ -466,6 +470,8 @@ def _read_answer_head(raw: bytes, request_method: str) -> AnswerHead | None:
                     if framed or not value.isdigit() or len(value) > _LENGTH_DIGITS:
                         return None
                     framed, length = True, int(value)
+                elif kind == _IS_KIND:
+                    kind_of_body = value
                 elif kind == _IS_CODING:
                     if coding:
                         return None
@@ -487,9 +493,16 @@ def _read_answer_head(raw: bytes, request_method: str) -> AnswerHead | None:
             passing.append((name, value))
     except KeyError:
         return None
-    length = _length_of_answer(length, status, request_method)
+    if request_method == "HEAD" or status in (204, 304):
+        length = 0
     return AnswerHead(
-        status, reason, tuple(passing), length, keep_alive and length != UNTIL_CLOSE, coding
+        status,
+        reason,
+        tuple(passing),
+        length,
+        keep_alive and length != UNTIL_CLOSE,
+        coding,
+        kind_of_body,
     )
 
 
@@ -528,6 +541,7 @@ def _parse_answer_head(raw: bytes, request_method: str) -> AnswerHead:
     chunked = False
     connection: set[bytes] = set()
     codings: list[bytes] = []
+    kind = b""
     for name, value in lines.headers:
         key = name.lower()
         _learn_name(name, key)
@@ -544,6 +558,8 @@ def _parse_answer_head(raw: bytes, request_method: str) -> AnswerHead:
             chunked = True
         elif key == b"connection":
             connection.update(token.strip().lower() for token in value.split(b","))
+        elif key == b"content-type":
+            kind = value
         else:
             codings.append(value)
     if len(lengths) > 1 or (lengths and chunked) or not all(map(_LENGTH.fullmatch, lengths)):
@@ -557,7 +573,8 @@ def _parse_answer_head(raw: bytes, request_method: str) -> AnswerHead:
             _status_lines.clear()
         _status_lines[raw[: line.end() - 2]] = (status, line[3] or b"")
     length = int(lengths.pop()) if lengths else CHUNKED if chunked else UNTIL_CLOSE
-    length = _length_of_answer(length, status, request_method)
+    if request_method == "HEAD" or status < 200 or status in (204, 304):
+        length = 0
     headers = tuple(lines.headers)
     return AnswerHead(
         status=status,
@@ -568,12 +585,8 @@ def _parse_answer_head(raw: bytes, request_method: str) -> AnswerHead:
         and b"close" not in connection
         and (not http10 or b"keep-alive" in connection),
         coding=b", ".join(codings),
+        kind=kind,
     )
-
-
-def _length_of_answer(length: int, status: int, request_method: str) -> int:
-    """`length`: what the head says of it."""
-    return 0 if request_method == "HEAD" or status < 200 or status in (204, 304) else length
 
 
 def upstream_headers(

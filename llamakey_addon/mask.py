@@ -124,8 +124,12 @@ class PlainMask:
 
     def end(self) -> bytes:
         """What was held back, at the end of an answer; half a key and more stays masked."""
-        held, self._held = self._held, b""
-        return held if len(held) * 2 < self._longest else b"*" * len(held)
+        held = self._held
+        if held:
+            self._held = b""
+            if len(held) * 2 >= self._longest:
+                return b"*" * len(held)
+        return held
 
     def cut(self) -> bytes:
         """What was held back, where the answer breaks off."""

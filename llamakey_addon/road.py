@@ -1519,8 +1519,8 @@ def _seam(x: Exchange) -> Seam | None:
     if head is None or grant is None or not head.length or not 200 <= head.status < 300:
         return None
     endpoint = grant.visit.route.endpoint
-    plain = filters.of_other_bytes(x.answer_headers) if _changes(x) else x.answer_headers
-    return seam_of(plain, "" if endpoint is None else endpoint.stream)
+    coding = b"" if _changes(x) else head.coding
+    return seam_of(head.kind, coding, "" if endpoint is None else endpoint.stream)
 
 
 def _tell(

@@ -6,7 +6,7 @@
 
 Each step takes the value that the step before made, so nothing is sent that was not judged. Plain
 Python: no I/O but the store, and nothing of mitmproxy. A refusal is an exception (`Denied`);
-`refuse` turns it into an answer that the provider's SDK understands.
+`endings.py` turns it into an answer that the provider's SDK understands.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from llamakey_addon import (
     again,
     authenticate,
     authorize,
-    catalogue,
-    denial,
     documents,
     doorway,
     handshake,
@@ -36,8 +34,8 @@ from llamakey_addon.book import Admitted, Book, Journal
 from llamakey_addon.config import Limits, Settings
 from llamakey_addon.course import Course, Courses, filled, with_usage
 from llamakey_addon.credentials.vault import Vault
-from llamakey_addon.cutting import Stream
 from llamakey_addon.door import Door
+from llamakey_addon.endings import Endings
 from llamakey_addon.errors import (
     BodyTooLarge,
     Denied,
@@ -84,7 +82,6 @@ class Gate:
         self._store = store
         self.vault = vault
         self.book = Book(store.ledger, journal, vault)
-        self._envelopes = catalogue.load().envelopes
         self._tokens = Tokens(settings.data_folder)
         self._sharing = Sharing(store)
         self.leaving = False
@@ -104,6 +101,7 @@ class Gate:
         self.book.reload(settings)
         self._admission = self.book.admission
         self._door = Door(settings, self._store, self.book)
+        self.endings = Endings(settings, self._store, self.book)
         self._courses = Courses(settings, self._admission)
         self.limits: Limits = settings.limits
         self.view_bytes = settings.view.body_bytes
@@ -347,78 +345,7 @@ class Gate:
         if grant.recipe is not None and seal is not None and self.vault is not None:
             self.vault.doubt(grant.recipe, seal)
 
-    # ── other endings ─────────────────────────────────────────────────────────────────────────
-
-    def refuse(
-        self,
-        ask: Ask,
-        visit: Visit | None,
-        denied: Denied,
-        usage: Usage,
-        grant: Grant | None = None,
-    ) -> Answer:
-        """The denial as an answer in the provider's envelope, and its line in the log.
-
-        Arguments:
-            usage: what the road has seen until now.
-            grant: where the request was let through before.
-        """
-        visit = visit or denied.visit
-        provider = self._provider_of(ask, visit)
-        answer = denial.answer(denied, provider, ask.id, self.settings.contact, self._envelopes)
-        row = None
-        if grant is not None:
-            visit = grant.visit
-            row = self.book.close(grant, replace(usage, status=answer.status, end=denied.code))
-        self.book.write(
-            account.unserved(
-                ask,
-                visit,
-                provider,
-                status=answer.status,
-                total_s=usage.total_s,
-                end="denied",
-                denied=denied.code,
-                setting=denied.setting,
-                bytes_up=usage.bytes_up,
-                row=row,
-                user=None if visit is not None else self._holder(ask, denied),
-            )
-        )
-        if denied.detail:
-            self.book.note(f"{ask.id}: {denied.detail}")
-        return answer
-
-    def last_word(self, grant: Grant, denied: Denied, stream: Stream) -> bytes:
-        """The denial as a stream's last event, for an answer that has begun."""
-        ask, provider = grant.visit.ask, grant.visit.route.provider
-        contact = self.settings.contact
-        return denial.event(denied, provider, stream, ask.id, contact, self._envelopes)
-
-    def cut_off(self, ask: Ask, denied: Denied) -> None:
-        """Say in the log why a WebSocket that was open is ended. It is booked by `settle`."""
-        self.book.note(f"{ask.id}: {denied.detail or denied.message}")
-
-    def answer_here(
-        self, ask: Ask, visit: Visit | None, answer: Answer, why: str, *, total_s: float
-    ) -> None:
-        """Book a request that the proxy answered itself. Looks at its health are not booked."""
-        if ask.target != here.HEALTH_PATH:
-            self.book.write(
-                account.unserved(
-                    ask,
-                    visit,
-                    self._provider_of(ask, visit),
-                    status=answer.status,
-                    total_s=total_s,
-                    end=why,
-                )
-            )
-
-    def abandoned(self, ask: Ask, visit: Visit, why: str, *, total_s: float) -> None:
-        """Book a request whose client left before anything was sent."""
-        provider = visit.route.provider
-        self.book.write(account.unserved(ask, visit, provider, status=0, total_s=total_s, end=why))
+    # ── on the way ────────────────────────────────────────────────────────────────────────────
 
     def still(self, visit: Visit) -> None:
         """Raises Denied when the key of a running request is no longer valid."""
@@ -477,17 +404,6 @@ class Gate:
             if policy is not None and policy.body_bytes is not None:
                 bounds.append((policy.body_bytes, policy.body_setting))
         return min(bounds)
-
-    def _holder(self, ask: Ask, denied: Denied) -> User | None:
-        """Who sent what was refused before it was a visit, where a key was shown with CONNECT."""
-        key_id = denied.key_id or ("" if ask.passage is None else ask.passage.key_id)
-        return authenticate.holder(key_id, self._store, self.settings) if key_id else None
-
-    def _provider_of(self, ask: Ask, visit: Visit | None) -> Provider | None:
-        if visit is not None:
-            return visit.route.provider
-        prefix = ask.target.lstrip("/").partition("/")[0].partition("?")[0]
-        return self.settings.providers.get(prefix)
 
 
 def too_large(visit: Visit) -> BodyTooLarge:

@@ -580,7 +580,7 @@ class Road:
             passage=passage,
         )
         denied = NotCarried(self._gate.foreign_word(passage))
-        self._gate.refuse(ask, None, denied, Usage(0, 0, 0, None, 0.0, denied.code))
+        self._gate.endings.refuse(ask, None, denied, Usage(0, 0, 0, None, 0.0, denied.code))
         return f"LlamaKey: {denied.message} ({ask.id})"
 
     def _speak_foreign(self, data: bytes) -> None:
@@ -1060,7 +1060,7 @@ class Road:
         link, x.link = x.link, None
         if link is not None:
             link.drop()
-        self._pass(x, self._gate.last_word(x.grant, denied, stream))
+        self._pass(x, self._gate.endings.last_word(x.grant, denied, stream))
         if x.chunked_out:
             self._rim.to_client(framing.last_chunk([]))
         self._end(x, why)
@@ -1307,7 +1307,7 @@ class Road:
         """Answer the exchange with a denial, or cut it where an answer has begun."""
         x = self._exchange
         if x is not None and self._state is _State.SOCKET:
-            self._gate.cut_off(x.ask, denied)
+            self._gate.endings.cut_off(x.ask, denied)
             if denied.setting:
                 x.cutting = denied
             if isinstance(denied, TooMany):
@@ -1324,7 +1324,7 @@ class Road:
         if x.link is not None:
             x.link.drop()
             x.link = None
-        answer = self._gate.refuse(
+        answer = self._gate.endings.refuse(
             x.ask, x.visit, denied, self._usage(x, denied.code), grant=x.grant
         )
         if self._door and self._passage is None:
@@ -1338,7 +1338,9 @@ class Road:
     def _answer_locally(self, answer: Answer, why: str) -> None:
         x = self._exchange
         assert x is not None
-        self._gate.answer_here(x.ask, x.visit, answer, why, total_s=self._now_s - x.started_s)
+        self._gate.endings.answer_here(
+            x.ask, x.visit, answer, why, total_s=self._now_s - x.started_s
+        )
         told = (b"x-llamakey-request-id", x.ask.id.encode("ascii"))
         self._write_answer(x, replace(answer, headers=(*answer.headers, told)))
 
@@ -1413,7 +1415,9 @@ class Road:
         try:
             if x is not None:
                 if x.grant is None and x.visit is not None and x.answer is None:
-                    self._gate.abandoned(x.ask, x.visit, why, total_s=self._now_s - x.started_s)
+                    self._gate.endings.abandoned(
+                        x.ask, x.visit, why, total_s=self._now_s - x.started_s
+                    )
                 self._end(x, why)
         finally:
             # an answer that ends with its connection looks whole unless the connection is reset

@@ -222,7 +222,7 @@ def test_refusing_fails(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str, sent: bool, error: BaseException
 ) -> None:
     if where == "refuse":
-        monkeypatch.setattr(bench.gate, "refuse", raising(error))
+        monkeypatch.setattr(bench.gate.endings, "refuse", raising(error))
     else:
         monkeypatch.setattr(denial, "answer", raising(error))
     if sent:

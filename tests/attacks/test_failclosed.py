@@ -115,7 +115,7 @@ AFTER = [
 ]
 """Stages while an answer comes."""
 
-REFUSAL = ["llamakey_addon.gate:Gate.refuse", "llamakey_addon.denial:answer"]
+REFUSAL = ["llamakey_addon.endings:Endings.refuse", "llamakey_addon.denial:answer"]
 
 BOOK = [
     "llamakey_addon.gate:Gate.settle",
@@ -332,7 +332,7 @@ def test_the_book(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "stage", ["llamakey_addon.gate:Gate.refuse", "llamakey_addon.denial:answer"]
+    "stage", ["llamakey_addon.endings:Endings.refuse", "llamakey_addon.denial:answer"]
 )
 def test_a_refusal(inside: tuple[Door, Saboteur], stage: str, kind: str) -> None:
     door, saboteur = inside

@@ -127,7 +127,8 @@ class ClientEdge(RoadEdge):
         return transport is not None and is_own_user(transport.get_extra_info("socket"))
 
     def watch(self, ask: Ask) -> Look | None:
-        return self._house.watch(ask, self.road, self.client)
+        watcher = self._house.watcher
+        return None if watcher is None else watcher(ask, self.road, self.client)
 
     # ── ends ──────────────────────────────────────────────────────────────────────────────────
 

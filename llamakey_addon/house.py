@@ -118,10 +118,6 @@ class House:
         if timer is not None:
             timer.cancel()
 
-    def watch(self, ask: Ask, road: Road, client: Callable[[], Any]) -> Look | None:
-        """Somebody who looks at this request, or None."""
-        return None if self.watcher is None else self.watcher(ask, road, client)
-
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run `work` at once, as far as it goes without waiting."""
         task = asyncio.get_running_loop().create_task(work)

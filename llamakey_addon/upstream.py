@@ -48,8 +48,10 @@ class UpstreamLink(asyncio.BufferedProtocol):
     """
 
     def __init__(self, pool: Pool, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.reused = False
         self._pool = pool
-        self._upstream = upstream
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._owner: Owner | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -58,11 +60,7 @@ class UpstreamLink(asyncio.BufferedProtocol):
         self._written = False
         self._poll: select.poll | None = None
         self._context: TrustContext | None = None
-        self.reused = False
-
-    @property
-    def upstream(self) -> Upstream:
-        return self._upstream
+        self._paused = False
 
     @property
     def alive(self) -> bool:
@@ -71,7 +69,8 @@ class UpstreamLink(asyncio.BufferedProtocol):
     @property
     def stale(self) -> bool:
         """Whether an idle connection is of no more use: closed, or about to be told so."""
-        return not self.alive or self._has_input()
+        transport = self._transport
+        return transport is None or transport.is_closing() or self._has_input()
 
     def lend(self, owner: Owner) -> None:
         """From now on `owner` hears of this connection."""
@@ -82,18 +81,16 @@ class UpstreamLink(asyncio.BufferedProtocol):
         self._owner = None
         self._written = False
         self.reused = True
-        loop = asyncio.get_running_loop()
-        self._idle_until_s = loop.time() + seconds
+        self._idle_until_s = self._loop.time() + seconds
         if self._expiry is None:
-            self._expiry = loop.call_at(self._idle_until_s, self._expire)
+            self._expiry = self._loop.call_at(self._idle_until_s, self._expire)
 
     def _expire(self) -> None:
         self._expiry = None
         if self._owner is not None:
             return  # it is lent, and timed anew once it is idle
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._idle_until_s:  # it was lent in between
-            self._expiry = loop.call_at(self._idle_until_s, self._expire)
+        if self._loop.time() < self._idle_until_s:  # it was lent in between
+            self._expiry = self._loop.call_at(self._idle_until_s, self._expire)
         else:
             self._pool.expired(self)
 
@@ -109,7 +106,7 @@ class UpstreamLink(asyncio.BufferedProtocol):
             # An answer waits to be read. Were its sender gone already, a write would fail, and
             # asyncio would throw the answer away with the connection: read first, then write.
             self._late += (data, more)
-            asyncio.get_running_loop().call_later(0, self._write_late)
+            self._loop.call_later(0, self._write_late)
         else:
             self._written = True
             if more:
@@ -123,20 +120,27 @@ class UpstreamLink(asyncio.BufferedProtocol):
             self._transport.write(b"".join(late))
 
     def pause(self) -> None:
+        self._paused = True
         if self.alive and self._transport is not None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
+        self._paused = False
         if self.alive and self._transport is not None:
             self._transport.resume_reading()
 
     def give_back(self) -> None:
         self._owner = None
-        self._keep_session()
-        if self._late or (self._transport is not None and self._transport.get_write_buffer_size()):
+        if self._context is not None:
+            self._keep_session(self._context)
+        transport = self._transport
+        if transport is None:
+            return
+        if self._late or transport.get_write_buffer_size():
             self.drop()  # the next request would wait behind what was never read of this one
-        elif self.alive:
-            self.resume()
+        elif not transport.is_closing():
+            if self._paused:
+                self.resume()
             self._pool.take_back(self)
 
     def drop(self) -> None:
@@ -205,10 +209,9 @@ class UpstreamLink(asyncio.BufferedProtocol):
     def verified_by(self, context: TrustContext) -> None:
         self._context = context
 
-    def _keep_session(self) -> None:
+    def _keep_session(self, context: TrustContext) -> None:
         """For the next connection to this host: by now the provider has sent what it takes."""
-        context = self._context
-        if context is not None and self._written and self._transport is not None:
+        if self._written and self._transport is not None:
             self._context = None
             tls = self._transport.get_extra_info("ssl_object")
             if tls is not None:
@@ -300,7 +303,7 @@ class Pool:
         while links:
             link = links.pop()
             if not link.stale:
-                if self._warmth is not None:
+                if self._warmth is not None and len(links) < self._warmth.count:
                     self._warmth.lacks(upstream)
                 return link
             link.drop()
@@ -429,8 +432,11 @@ class Pool:
             return
         self._all.discard(link)
         links = self._idle.get(link.upstream)
-        if links is not None and link in links:
-            links.remove(link)
+        if links is not None:
+            if link in links:
+                links.remove(link)
+            if not links:
+                del self._idle[link.upstream]
         self.release(link.upstream)
         if self._warmth is not None:
             self._warmth.lacks(link.upstream)

@@ -384,6 +384,17 @@ async def test_a_session_is_not_taken_to_another_host(
         link.drop()
 
 
+async def test_of_an_upstream_without_connections_nothing_is_left(pool: Pool) -> None:
+    """Hosts that clients name are without end."""
+    async with serving() as provider:
+        link = await pool.open(at(provider))
+        link.give_back()
+        assert len(pool._idle) == 1
+        assert pool.take(link.upstream) is link
+        link.drop()
+        assert not pool._idle and not pool._taken
+
+
 async def test_what_has_ended_before_the_loop_knew_is_not_used(pool: Pool) -> None:
     """The provider closes an idle connection, or says something on it, while we are busy."""
     async with serving() as provider:

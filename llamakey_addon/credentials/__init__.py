@@ -92,16 +92,16 @@ def maker(recipe: Recipe, ask: Ask) -> Maker:
 class Placed:
     """A key, or a token that is put on requests like one."""
 
-    __slots__ = ("_place", "_secret")
+    __slots__ = ("_form", "_header", "_secret")
 
     def __init__(self, secret: Secret, place: Placement) -> None:
         self._secret = secret
-        self._place = place
+        self._header = place.header.encode("ascii")
+        self._form = place.format.encode("ascii")
 
     def put(self, request: Outgoing) -> tuple[Headers, tuple[bytes, ...]]:
         key = self._secret.reveal(request.upstream.host)
-        value = self._place.format.replace("{key}", key.decode("ascii"))
-        return ((self._place.header.encode("ascii"), value.encode("ascii")),), (key,)
+        return ((self._header, self._form.replace(b"{key}", key)),), (key,)
 
     def secrets(self) -> tuple[Secret, ...]:
         """What of it may stand nowhere else."""

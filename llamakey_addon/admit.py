@@ -311,7 +311,7 @@ class Admission:
     def watches(self, hold: Hold) -> bool:
         """Whether an answer is ended where it uses up a hard budget."""
         if self._settings.metering.cut_streams:
-            for claim in hold.claims:
+            for claim in reversed(hold.claims):  # budgets come after limits
                 cap = claim.bound.cap
                 if cap.unit == "nusd" and cap.hard:
                     return True

@@ -113,12 +113,12 @@ class Book:
             if hold.closed:
                 continue  # its client has left, say
             try:
-                admitted(hold, self._refusal(hold, failure))
+                admitted(hold, None if hold.row else self._refusal(hold, failure))
             except BaseException as error:
                 self.alarm(error)
 
     def _refusal(self, hold: Hold, failure: BaseException | None) -> Denied | None:
-        """Why a row is not open; None where it is."""
+        """Why a row is not open."""
         try:
             if failure is None:
                 return self.admission.refusal(hold)

@@ -145,6 +145,8 @@ class SqliteLedger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
+        """For what each transaction does: one that is there need not be made."""
         self._identity = (0, 0)
         self._version = -1
         self._processes = Processes(path)
@@ -564,8 +566,10 @@ class SqliteLedger:
             counters.append(counter)
             cap = bound.cap
             free = cap.most - counter.settled - counter.reserved - amount
-            if span.slides and (before := self._before(connection, claim, counter, facts).used):
-                free -= _weighted(span, before, time_s)
+            if span.slides:
+                before = counter.before or self._before(connection, claim, counter, facts)
+                if before.settled or before.reserved:
+                    free -= _weighted(span, before.used, time_s)
             if free < 0:
                 free = 0
                 if cap.hard and amount:
@@ -641,10 +645,10 @@ class SqliteLedger:
             self._alerts.append(Alert(cap, claim.scope, passed, counter.settled))
         counter.warned = passed  # lower where the budget was raised
 
-    def _commit_waiting(self, connection: sqlite3.Connection) -> None:
+    def _commit_waiting(self, connection: sqlite3.Connection, cursor: sqlite3.Cursor) -> None:
         for settlement in list(self._waiting):
             try:
-                self._close_row(connection, settlement)
+                self._close_row(connection, cursor, settlement)
             except sqlite3.OperationalError:
                 raise
             except BaseException:
@@ -653,12 +657,14 @@ class SqliteLedger:
                 self._waiting.remove(settlement)
                 raise
 
-    def _close_row(self, connection: sqlite3.Connection, settlement: _Settlement) -> None:
+    def _close_row(
+        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, settlement: _Settlement
+    ) -> None:
         hold = settlement.hold
         if settlement.job and not _first_of(connection, settlement):
             nothing = replace(settlement.closing, counts=NO_COUNTS, cost_nusd=0, job="")
             settlement = _Settlement(hold, replace(nothing, quality="none"), settlement.claims)
-        if not connection.execute(_CLOSE, settlement.values).rowcount:
+        if not cursor.execute(_CLOSE, settlement.values).rowcount:
             return
         held = hold.opening.input_tokens + hold.output_tokens
         for claim in settlement.claims:
@@ -688,18 +694,18 @@ class SqliteLedger:
         habits = bool(self._habits) and (all_of_it or now_s - self._habits_s > _HABITS_S)
         connection: sqlite3.Connection | None = None
         try:
-            connection = self._begin(now_s)
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            connection, cursor = self._begin(now_s)
+            (version,) = cursor.execute("PRAGMA data_version").fetchone()
             if version != self._version:  # another process has committed
                 self._counters.forget()
                 self._version = version
             if self._waiting:
-                self._commit_waiting(connection)
+                self._commit_waiting(connection, cursor)
             if habits:
                 self._write_habits(connection)
             yield connection
             self._counters.write(connection)
-            connection.execute("COMMIT")
+            cursor.execute("COMMIT")
         except BaseException as error:
             self._counters.forget()
             self._alerts.clear()
@@ -719,7 +725,7 @@ class SqliteLedger:
                 if self.warn is not None:
                     self.warn(alert)
 
-    def _begin(self, now_s: float) -> sqlite3.Connection:
+    def _begin(self, now_s: float) -> tuple[sqlite3.Connection, sqlite3.Cursor]:
         connection = self._connection
         if connection is None or now_s - self._looked_s > _IDENTITY_S:
             connection = self._open()
@@ -727,11 +733,14 @@ class SqliteLedger:
         if not self._processes.name:
             self._processes.enter()
             connection.execute("PRAGMA busy_timeout = 0")
+        cursor = self._cursor
+        if cursor is None or cursor.connection is not connection:
+            cursor = self._cursor = connection.cursor()
         end_s = 0.0
         glance_s = _GLANCES_S[0]
         while True:
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                cursor.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if not error.sqlite_errorname.startswith("SQLITE_BUSY"):
                     raise
@@ -747,7 +756,7 @@ class SqliteLedger:
                 glance_s = min(2 * glance_s, _GLANCES_S[1])
             else:
                 self._impatient = False
-                return connection
+                return connection, cursor
 
     def _open(self) -> sqlite3.Connection:
         """The connection; anew where another file has come into the store's place."""

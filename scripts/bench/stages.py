@@ -77,6 +77,22 @@ def requests(made: Bench, request: bytes, count: int) -> None:
         rim.out.clear()
 
 
+def together(made: Bench, request: bytes, count: int) -> None:
+    """Sixteen clients at a time, as a loop brings them: admitted together, answered one by one."""
+    everybody = [made, *(made.another_road() for _ in range(15))]
+    made.gate.book.soon = lambda: None
+    for _ in range(count // 16):
+        for each in everybody:
+            each.road.client_data(request)
+        made.gate.book.admit()
+        for each in everybody:
+            each.road.opened(Quiet(each.rim.wishes.pop()[0], reused=True))
+            each.road.link_data(ANSWER)
+            assert each.rim.out.startswith(b"HTTP/1.1 200"), bytes(each.rim.out[:300])
+            each.rim.out.clear()
+    made.gate.book.soon = None
+
+
 def chunks(made: Bench, request: bytes, count: int) -> None:
     """One stream."""
     road, rim = made.road, made.rim
@@ -104,6 +120,7 @@ def main() -> None:
             made = bench(Path(folder), everything)
             for what, content, run, count in (
                 ("a request of 300 bytes", ways.body(ways.SMALL), requests, wanted.requests),
+                ("one of sixteen at a time", ways.body(ways.SMALL), together, wanted.requests),
                 ("a request of 50 KB", ways.body(ways.LARGE), requests, wanted.requests // 4),
                 ("a chunk", ways.body(ways.SMALL, stream=True), chunks, wanted.requests * 2),
             ):

@@ -65,7 +65,6 @@ BEFORE = [
     "llamakey_addon.road:Road._depart",
     "llamakey_addon.road:Road._go",
     "llamakey_addon.road:Road._send",
-    "llamakey_addon.house:House.watch",
     "llamakey_addon.upstream:Wish.open",
     "llamakey_addon.upstream:Pool.take",
     "llamakey_addon.http1:write_request_head",

@@ -65,6 +65,7 @@ BEFORE = [
     "llamakey_addon.road:Road._depart",
     "llamakey_addon.road:Road._go",
     "llamakey_addon.road:Road._send",
+    "llamakey_addon.view.flows:_Watch.__call__",
     "llamakey_addon.upstream:Wish.open",
     "llamakey_addon.upstream:Pool.take",
     "llamakey_addon.http1:write_request_head",

@@ -51,6 +51,8 @@ type Flavour = Literal[
     "predictions",
     "replicate",
     "requests",
+    "routed-chat",
+    "routed-responses",
     "text-generation",
     "transcription",
     "videos",

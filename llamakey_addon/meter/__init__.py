@@ -18,6 +18,7 @@ sends so much.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from llamakey_addon.journey import NO_COUNTS, Counts, Headers, Metered
@@ -38,7 +39,12 @@ NOTHING: Final = Metered(exact=True)
 
 
 def meter_for(
-    endpoint: Endpoint | None, status: int, headers: Headers, asked: Asked = NOTHING_ASKED
+    endpoint: Endpoint | None,
+    status: int,
+    headers: Headers,
+    asked: Asked = NOTHING_ASKED,
+    *,
+    read: tuple[bytes, bytes] | None = None,
 ) -> Meter:
     """The meter for an answer.
 
@@ -47,14 +53,15 @@ def meter_for(
             taken for it, and is never exact.
         status: of the provider's answer. Only successes cost something.
         headers: of the provider's answer.
+        read: their Content-Type and Content-Encoding, where these were looked for before.
     """
     try:
         if not 200 <= status < 300 or (endpoint is not None and endpoint.usage == "none"):
             return Meter(None, asked)
         flavour = UNKNOWN if endpoint is None else FLAVOURS[endpoint.usage]
-        return Meter(flavour, asked, headers)
+        return Meter(flavour, asked, headers, read)
     except Exception:
-        return Meter(UNKNOWN, asked, (), broken=True)
+        return Meter(UNKNOWN, asked, broken=True)
 
 
 class Meter:
@@ -74,7 +81,13 @@ class Meter:
     )
 
     def __init__(
-        self, flavour: Flavour | None, asked: Asked, headers: Headers = (), *, broken: bool = False
+        self,
+        flavour: Flavour | None,
+        asked: Asked,
+        headers: Headers = (),
+        read: tuple[bytes, bytes] | None = None,
+        *,
+        broken: bool = False,
     ) -> None:
         self._tally = None if flavour is None else Tally(flavour, asked)
         self._reader: Events | Lines | Messages | Whole | None = None
@@ -84,19 +97,21 @@ class Meter:
         self._silent = flavour is None or broken
         self._kind = b""
         self._told = self._allowed = self._until = 0
-        if self._tally is None or broken:
+        if self._tally is None or flavour is None or broken:
             return
-        # the first of a name counts
-        named = {name.lower(): value for name, value in headers[::-1]}
-        self._kind = named.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        coding = named.get(b"content-encoding", b"")
+        if read is None or flavour.heads is not None:
+            # the first of a name counts
+            named = {name.lower(): value for name, value in headers[::-1]}
+            if flavour.heads is not None:
+                flavour.heads(self._tally, named)
+            read = read or (named.get(b"content-type", b""), named.get(b"content-encoding", b""))
+        self._kind = _kind_of(read[0])
+        coding = read[1]
         if coding and (coding := coding.strip().lower()) not in (b"", b"identity"):
             try:
                 self._unpack = Unpack(coding)
             except Unreadable:
                 self._broken = self._silent = True
-        if flavour is not None and flavour.heads is not None:
-            flavour.heads(self._tally, named)
 
     def feed(self, piece: bytes) -> None:
         """Read along. Costs a few microseconds for a piece of a stream."""
@@ -248,6 +263,11 @@ def _whole(reader: Whole, tally: Tally) -> Callable[[bytes], None]:
             (tally.heard_anew if anew else tally.listen)(dropped)
 
     return take
+
+
+@lru_cache(maxsize=256)
+def _kind_of(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()
 
 
 def _reader(kind: bytes, first: bytes) -> Events | Lines | Messages | Whole | None:

@@ -179,7 +179,6 @@ OPENAI_CHAT: Final = Flavour(
     lazy=True,
     text=_CHAT_TEXT,
     also=odd.own_key,
-    heads=odd.route,
 )
 RESPONSES: Final = Flavour(
     roots=(path("usage"), path("response.usage")),
@@ -191,7 +190,6 @@ RESPONSES: Final = Flavour(
     text=texts("delta"),
     whole_text=texts("text", "arguments"),
     also=odd.response,
-    heads=odd.route,
 )
 ANTHROPIC: Final = Flavour(
     roots=(path("message.usage"), path("usage")),
@@ -527,6 +525,8 @@ FLAVOURS: Final[Mapping[str, Flavour]] = {
         reports=True,
     ),
     "requests": Flavour(roots=(), guess=None, asks=odd.one_request),
+    "routed-chat": replace(OPENAI_CHAT, heads=odd.route),
+    "routed-responses": replace(RESPONSES, heads=odd.route),
     "text-generation": Flavour(
         roots=((), path("details")),
         kinds=(

@@ -54,7 +54,8 @@ class AnswerRoad(SecondDoorRoad):
         if x.grant.addresses is not None:
             headers = x.grant.addresses.headers(headers)
         endpoint = x.grant.visit.route.endpoint
-        x.meter = meter_for(endpoint, head.status, headers, x.grant.asked)
+        read = (head.kind, head.coding)
+        x.meter = meter_for(endpoint, head.status, headers, x.grant.asked, read=read)
         x.chain = chain_for(x.grant.filters, head.status, headers)
         x.answer = head
         x.answer_headers = headers

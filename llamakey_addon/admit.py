@@ -55,6 +55,7 @@ _KEPT: Final = 4096
 _KINDS: Final = 8
 """Of requests with one head, by their model; an agent asks for two or three."""
 _PLENTY: Final = 100
+_AHEAD_TOKENS: Final = 1000
 #: Of providers whose answers say what they cost, where nobody has asked yet: a tenth of a cent.
 _UNKNOWN_NUSD: Final = 1_000_000
 
@@ -297,8 +298,7 @@ class Admission:
         try:
             self._ledger.extend(
                 hold,
-                # as much again where there is plenty for others, too, so that few steps do
-                Size(output * 2, cost * 2, plenty=_PLENTY),
+                self._ahead(price, counts, cost),
                 Size(output + output // 4, cost + cost // 4),
                 Size(output, cost),  # not another quarter; but this much may still be there
             )
@@ -307,6 +307,15 @@ class Admission:
         except StoreError:
             return 0  # it can't be written now; the answer goes on, and is settled when it can
         return _spare(price, counts, hold)
+
+    @staticmethod
+    def _ahead(price: Price | None, counts: Counts, cost_nusd: int) -> Size:
+        """As much again and a thousand tokens, where there is plenty for others, too: so that few
+        steps do, each of which is written."""
+        output = counts.get("output_tokens", 0)
+        ahead = output * 2 + _AHEAD_TOKENS
+        cost = None if price is None else price.cost_nusd({**counts, "output_tokens": ahead})
+        return Size(ahead, max(cost or 0, cost_nusd * 2), plenty=_PLENTY)
 
     def watches(self, hold: Hold) -> bool:
         """Whether an answer is ended where it uses up a hard budget."""

@@ -20,7 +20,8 @@ _KINDS: Final[dict[bytes, Stream]] = {
     b"application/x-jsonl": "ndjson",
     b"application/stream+json": "ndjson",
 }
-_TAIL: Final = 4
+TAIL_BYTES: Final = 4
+"""So much of what has gone tells whether it ends with an event."""
 _WAIT_BYTES: Final = 64 * 1024
 
 
@@ -62,7 +63,7 @@ class Seam:
 
     def passed(self, piece: bytes) -> None:
         """These bytes have gone to the client."""
-        self._before = piece if len(piece) >= _TAIL else (self._before + piece)[-_TAIL:]
+        self._before = piece if len(piece) >= TAIL_BYTES else (self._before + piece)[-TAIL_BYTES:]
 
     def last(self, piece: bytes) -> int | None:
         """How much of `piece` may go so that what has gone ends with an event; None where none of
@@ -70,7 +71,7 @@ class Seam:
         """
         if self._packed:
             return None
-        tail = self._before[-_TAIL:]
+        tail = self._before[-TAIL_BYTES:]
         if not tail:
             return 0
         if self._at_end(tail):

@@ -120,7 +120,7 @@ class Exchange:
         self.cutting: Denied | None = None
         """Why it is to be ended, at the next place that allows it."""
         self.last_piece = b""
-        """Of the answer's body, as it went to the client."""
+        """Of the answer's body, as it went to the client; with what was before where it is tiny."""
         self.chunked_out = False
         self.close_after = not head.keep_alive
         self.ends_with_connection = False

@@ -10,7 +10,7 @@ mask has passed; the meter reads before them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from llamakey_addon.errors import UpstreamFault
@@ -109,15 +109,18 @@ class WholeFilter:
 class Chain:
     """The filters of one answer, one behind the other."""
 
-    __slots__ = ("_filters", "_unpack", "changes", "whole")
+    __slots__ = ("_filters", "_unpack", "changes", "feed", "whole")
 
     def __init__(self, filters: Sequence[Filter], coding: bytes) -> None:
         self._filters = tuple(filters)
         self._unpack = None if coding in (b"", b"identity") else Unpack(coding)
         self.whole = any(each.whole for each in filters)
         self.changes = self._unpack is not None or any(each.changes for each in filters)
+        alone = self._unpack is None and len(self._filters) == 1
+        self.feed: Callable[[bytes], bytes] = self._filters[0].feed if alone else self._feed
+        """What may pass now."""
 
-    def feed(self, piece: bytes) -> bytes:
+    def _feed(self, piece: bytes) -> bytes:
         if self._unpack is not None:
             try:
                 piece = self._unpack.feed(piece)

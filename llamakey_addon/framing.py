@@ -89,7 +89,8 @@ class Body:
             line = _SIZE_LINES[whole] if whole < _KNOWN_BYTES else _size_line(whole)
             if line is not None and data.startswith(line) and data.endswith(b"\r\n"):
                 piece = data[len(line) : -2]
-                self._count_chunk()
+                if not self._any_chunks:
+                    self._count_chunk()
                 self.size += len(piece)
                 self.rest = b""
                 self.sole = True

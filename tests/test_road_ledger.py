@@ -622,7 +622,7 @@ def test_a_stream_takes_more_as_it_grows(make: Make) -> None:
         assert last(bench).whole
 
 
-@pytest.mark.parametrize(("spend", "most"), [(1, 5), (0.0015, 14)])
+@pytest.mark.parametrize(("spend", "most"), [(1, 1), (0.0015, 14)])
 def test_it_takes_that_in_few_steps_where_plenty_is_left(
     make: Make, spend: float, most: int
 ) -> None:
@@ -637,7 +637,8 @@ def test_it_takes_that_in_few_steps_where_plenty_is_left(
             bench.answer(chunked(chunk("fourfour")))
             used += 2 * 2_000
             reserved = only_row(bench).cost_nusd
-            assert used <= reserved <= max(first, used * 2 if spend == 1 else used * 5 // 4)
+            ahead = used * 2 + 1000 * 2_000 if spend == 1 else used * 5 // 4
+            assert used <= reserved <= max(first, ahead)
         assert bench.store.ledger.written - written <= most
 
 

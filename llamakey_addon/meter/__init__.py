@@ -69,8 +69,11 @@ class Meter:
 
     __slots__ = (
         "_allowed",
+        "_between",
+        "_block",
         "_broken",
         "_kind",
+        "_read",
         "_reader",
         "_silent",
         "_take",
@@ -92,6 +95,11 @@ class Meter:
         self._tally = None if flavour is None else Tally(flavour, asked)
         self._reader: Events | Lines | Messages | Whole | None = None
         self._take: Callable[[bytes], None] | None = None
+        """Takes pieces of an answer that is no stream."""
+        self._read: Callable[[bytes], bytes] | None = None
+        """Finds the whole events or lines among pieces of one that is; those are a block."""
+        self._block: Callable[[bytes, bytes], None] | None = None
+        self._between = b""
         self._unpack: Unpack | None = None
         self._broken = broken
         self._silent = flavour is None or broken
@@ -122,9 +130,12 @@ class Meter:
                 piece = self._unpack.feed(piece)
                 if not piece:
                     return
-            if self._take is None:
+            if self._read is None and self._take is None:
                 self._begin(piece)
-            if self._take is not None:
+            if self._read is not None and self._block is not None:
+                if data := self._read(piece):
+                    self._block(data, self._between)
+            elif self._take is not None:
                 self._take(piece)
         except Exception:
             self._broken = self._silent = True
@@ -144,7 +155,8 @@ class Meter:
             tally.pattern = tally.flavour.whole_text or tally.pattern
             self._take = _whole(reader, tally)
         else:
-            self._take = _blocks(reader, tally)
+            self._between = b"\n\n" if isinstance(reader, Events) else b"\n"
+            self._read, self._block = reader.feed, tally.block
 
     def so_far(self) -> Counts:
         """What was used until now, as far as one can tell: the provider's figures, and where they
@@ -240,17 +252,6 @@ class Meter:
         counts = tally.figures() if exact else tally.guessed()
         terms = tuple(sorted(tally.terms.items())) if tally.terms else ()
         return Metered(counts, exact=exact, model=tally.model, terms=terms, job=tally.job)
-
-
-def _blocks(reader: Events | Lines | Messages, tally: Tally) -> Callable[[bytes], None]:
-    between = b"\n\n" if isinstance(reader, Events) else b"\n"
-    read, block = reader.feed, tally.block
-
-    def take(piece: bytes) -> None:
-        if data := read(piece):
-            block(data, between)
-
-    return take
 
 
 def _whole(reader: Whole, tally: Tally) -> Callable[[bytes], None]:

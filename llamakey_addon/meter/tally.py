@@ -93,7 +93,11 @@ class Tally:
                 if data.find(needle) >= 0:
                     break
             else:  # as in nearly every piece of a stream: text alone
-                self.listen(data)
+                if self.pattern is not None:
+                    self._heard.append(data)
+                    self.heard += len(data)
+                    if self.heard - self._searched > _HEARD_BYTES:
+                        self._sample()
                 return
             told = self._told(data)
             if told == _NOTHING:

@@ -207,7 +207,10 @@ class Road(AnswerRoad):
             self._now_s = self._rim.now()
             self._take_answer(x, data)
             if self._exchange is x:
-                self._expect(self._gate.limits.answer_timeout_s)
+                timeout_s = self._gate.limits.answer_timeout_s
+                self._deadline_s = self._now_s + timeout_s
+                if self._deadline_s < self._alarm_s:
+                    self._expect(timeout_s)
             else:
                 self._turn += 1
                 if self._inbox:
@@ -217,7 +220,10 @@ class Road(AnswerRoad):
             self._broke(error)
         finally:
             self._depth = 0
-        self._let_go()
+        try:
+            self._rim.flush()
+        except BaseException as error:
+            self._stuck(error)
 
     @guarded
     def _link_data(self, data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llamakey_addon import frames, framing, http1
-from llamakey_addon.cutting import Seam, Stream, seam_of
+from llamakey_addon.cutting import TAIL_BYTES, Seam, Stream, seam_of
 from llamakey_addon.errors import Denied, Spent, UpstreamFault
 from llamakey_addon.exchange import Exchange
 from llamakey_addon.filters import chain_for, of_other_bytes
@@ -112,7 +112,7 @@ class AnswerRoad(SecondDoorRoad):
                 return
             if x.meter is not None:
                 x.meter.feed(piece)
-            if x.seam is not None:
+            if x.seam is not None and not (x.meter is None or x.meter.is_within()):
                 self._look_at_budget(x)
             if x.chain is not None:
                 piece = x.chain.feed(piece)
@@ -126,13 +126,13 @@ class AnswerRoad(SecondDoorRoad):
 
     def _look_at_budget(self, x: Exchange) -> None:
         """Has a stream used up what there is for it?"""
-        meter = x.meter
-        if x.cutting is not None or meter is None or meter.is_within() or x.grant is None:
+        if x.cutting is not None or x.seam is None or x.meter is None or x.grant is None:
             return
         try:
-            meter.allow(self._gate.grow(x.grant, meter.so_far()))
+            x.meter.allow(self._gate.grow(x.grant, x.meter.so_far()))
         except Spent as spent:
             x.cutting = spent
+            x.seam.passed(x.last_piece)
 
     def _cut_short(self, x: Exchange, piece: bytes) -> bool:
         """End a stream with the provider's own word for an error, where its bytes allow that."""
@@ -157,7 +157,9 @@ class AnswerRoad(SecondDoorRoad):
             self._stop(why, frames.POLICY)
             return
         seam = x.seam
-        if seam is None and (seam := _seam(x)) is not None:
+        if seam is None:
+            seam = _seam(x)
+        if seam is not None and x.cutting is None:
             seam.passed(x.last_piece)
         if seam is None or seam.last(b"") is None or not (x.chunked_out or x.ends_with_connection):
             self._leave(why)
@@ -188,8 +190,8 @@ class AnswerRoad(SecondDoorRoad):
         if not piece:
             return
         x.down += len(piece)
-        x.last_piece = piece
-        if x.seam is not None:
+        x.last_piece = piece if len(piece) >= TAIL_BYTES else x.last_piece[-TAIL_BYTES:] + piece
+        if x.cutting is not None and x.seam is not None:
             x.seam.passed(piece)
         if x.chunked_out:
             self._rim.to_client(framing.chunk(piece) if chunk is None else chunk)

@@ -394,9 +394,13 @@ class Floor:
         try:
             self._rim.flush()
         except BaseException as error:
-            self._gate.book.alarm(error)
-            if not self.closed:
-                self._leave("failed")
+            self._stuck(error)
+
+    def _stuck(self, error: BaseException) -> None:
+        """What was written cannot leave."""
+        self._gate.book.alarm(error)
+        if not self.closed:
+            self._leave("failed")
 
     def _too_late(self, *args: object) -> None:
         """A connection that comes after the client has left goes back as it came."""

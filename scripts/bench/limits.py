@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from scripts.bench import chats  # noqa: E402
 from scripts.bench.ways import BIN, free_port, until_healthy  # noqa: E402
 from tests.crowd import crowd, post  # noqa: E402
 
@@ -46,7 +46,7 @@ PIECES_S = 0.01
 # --- a provider -----------------------------------------------------------------------------------
 
 
-class Upstream:
+class Upstream(chats.Chats):
     """Answers chats with a random number of tokens, whole or in pieces of ten."""
 
     hurry = 1.0
@@ -55,58 +55,29 @@ class Upstream:
     """Logarithm of the mean of tokens: some 300."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
         self._chance = random.Random(11)
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        started = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096)
-        server = asyncio.run_coroutine_threadsafe(started, self._loop).result(10)
-        self.port = server.sockets[0].getsockname()[1]
+        super().__init__()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-                body = json.loads(await reader.readexactly(int(length[1]) if length else 0))
-                tokens = max(5, int(self._chance.lognormvariate(self.size, 0.7)))
-                if body.get("stream"):
-                    await self._stream(writer, tokens)
-                else:
-                    await asyncio.sleep(tokens / 10 * PIECES_S * self.hurry)
-                    text = json.dumps({"model": MODEL, "usage": usage(tokens)}).encode()
-                    writer.write(
-                        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                        b"Content-Length: %d\r\n\r\n%b" % (len(text), text)
-                    )
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+    async def answer(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        tokens = max(5, int(self._chance.lognormvariate(self.size, 0.7)))
+        if body.get("stream"):
+            await self._stream(writer, tokens)
+        else:
+            await asyncio.sleep(tokens / 10 * PIECES_S * self.hurry)
+            chats.whole(writer, MODEL, tokens)
 
     async def _stream(self, writer: asyncio.StreamWriter, tokens: int) -> None:
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
+        writer.write(chats.STREAM)
+        choice = {"index": 0, "delta": {"content": "four"}}
+        piece = chats.piece({"model": MODEL, "choices": [choice], "usage": None})
         for at in range(0, tokens, 10):
             await asyncio.sleep(PIECES_S * self.hurry)
             for _ in range(min(10, tokens - at)):
-                choice = {"index": 0, "delta": {"content": "four"}}
-                chunk(writer, {"model": MODEL, "choices": [choice], "usage": None})
+                writer.write(piece)
             await writer.drain()
-        chunk(writer, {"model": MODEL, "choices": [], "usage": usage(tokens)})
+        writer.write(chats.piece({"model": MODEL, "choices": [], "usage": chats.usage(tokens)}))
         done = b"data: [DONE]\n\n"
         writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(done), done))
-
-
-def usage(tokens: int) -> dict[str, int]:
-    return {"prompt_tokens": 30, "completion_tokens": tokens, "total_tokens": 30 + tokens}
-
-
-def chunk(writer: asyncio.StreamWriter, parts: dict[str, Any]) -> None:
-    data = b"data: " + json.dumps(parts).encode() + b"\n\n"
-    writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 # --- proxies --------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.bench import figures, load, upstream, ways  # noqa: E402
+from scripts.bench import chats, figures, load, upstream, ways  # noqa: E402
 
 SECTIONS = ("slow", "idle", "streams", "flood")
 KB, MB = 1024, 1024 * 1024
@@ -40,44 +40,21 @@ KB, MB = 1024, 1024 * 1024
 # --- a provider -----------------------------------------------------------------------------------
 
 
-class Provider:
+class Provider(chats.Chats):
     """Answers chats at once; streams of its own never end. Counts what it could hand over."""
 
     def __init__(self) -> None:
         self.handed = 0
         self.streams = 0
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        starting = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096)
-        server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
-        self.port: int = server.sockets[0].getsockname()[1]
+        super().__init__()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-                body = json.loads(await reader.readexactly(int(length[1]) if length else 0))
-                if body.get("stream"):
-                    await self._stream(writer)
-                usage = {"prompt_tokens": 30, "completion_tokens": 9, "total_tokens": 39}
-                text = json.dumps({"model": ways.MODEL, "usage": usage}).encode()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                    b"Content-Length: %d\r\n\r\n%b" % (len(text), text)
-                )
-                await writer.drain()
-        writer.close()
-
-    async def _stream(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
+    async def answer(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if not body.get("stream"):
+            chats.whole(writer, ways.MODEL, 9)
+            return
+        writer.write(chats.STREAM)
         choice = {"index": 0, "delta": {"content": "x" * 8000}}
-        event = (
-            b"data: " + json.dumps({"model": ways.MODEL, "choices": [choice]}).encode() + b"\n\n"
-        )
-        piece = b"%x\r\n%b\r\n" % (len(event), event)
+        piece = chats.piece({"model": ways.MODEL, "choices": [choice]})
         self.streams += 1
         while True:
             writer.write(piece)

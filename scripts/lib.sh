@@ -54,7 +54,7 @@ LIST
   Found, and not fitting:$seen}
   Install one of them, then start again:
     uv python install 3.13                  (any system)
-    pyenv install 3.13                      (any system)
+    PYTHON_CONFIGURE_OPTS='--enable-optimizations --with-lto' pyenv install 3.13
     apt-get install python3 python3-venv    (Debian 13, Ubuntu 24.04 or newer)
     dnf install python3.13                  (Fedora, RHEL)
     brew install python@3.13                (macOS)

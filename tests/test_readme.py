@@ -457,7 +457,8 @@ def test_the_benchmark_runs() -> None:
 def test_the_benchmarks_are_told_of() -> None:
     folder = readme.ROOT / "scripts/bench"
     told = (folder / "README.md").read_text()
-    parts = {"figures.py", "load.py", "upstream.py", "ways.py"}  # which the others are made of
+    # which the others are made of
+    parts = {"chats.py", "figures.py", "load.py", "upstream.py", "ways.py"}
     for program in {each.name for each in folder.glob("*.py")} - parts:
         assert program in told, program
 

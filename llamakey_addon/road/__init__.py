@@ -180,13 +180,10 @@ class Road(AnswerRoad):
         x = self._exchange
         if x is not None and x.detour is not None and link.upstream == x.detour.upstream:
             self._pipe(x, link)
-        elif (
-            x is None
-            or x.grant is None
-            or self._state is not State.OPEN
-            or link.upstream != x.grant.upstream  # never a connection that another one wished for
-        ):
+        elif x is None or x.grant is None or self._state is not State.OPEN:
             link.give_back()
+        elif (there := link.upstream) is not x.grant.upstream and there != x.grant.upstream:
+            link.give_back()  # never a connection that another one wished for
         else:
             self._send(x, link)
 

@@ -62,6 +62,44 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+class Turned(pytest.Package):
+    """These tests, begun elsewhere by each worker: what one has compiled the others find compiled.
+
+    In a fresh clone this is most of what collecting them takes.
+    """
+
+    def collect(self) -> list[pytest.Item | pytest.Collector]:
+        found = list(super().collect())
+        number, count = _worker(self.config)
+        at = len(found) * number // count
+        return found[at:] + found[:at]
+
+
+def _worker(config: pytest.Config) -> tuple[int, int]:
+    """Number of this worker, from 0, and how many there are."""
+    told = getattr(config, "workerinput", None)
+    if told is None:
+        return 0, 1
+    return int(told["workerid"].removeprefix("gw")), int(told["workercount"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The one order in which all workers know them."""
+    items.sort(key=lambda item: item.path)
+
+
+class Here:
+    """Hooks for this folder itself, for which its conftest.py comes too late."""
+
+    def pytest_collect_directory(
+        self, path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        if path == Path(__file__).parent:
+            return Turned.from_parent(parent, path=path)
+        return None
+
+
 class Brief:
     """A worker tells the controller of a test what it prints, in two messages of six.
 
@@ -87,6 +125,7 @@ class Brief:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Here())
     # who asks for durations, or for a file of results, gets every report
     whole = config.option.durations is not None or config.option.xmlpath
     if hasattr(config, "workerinput") and not whole:

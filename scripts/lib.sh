@@ -96,7 +96,7 @@ drop_lock() { exec 9>&-; }
 
 # pip_install ENV LOCK...: nothing but wheels whose hash the lock holds, so that no code runs at
 # installation and nothing is fetched that was not locked. SDK environments have no pip of their
-# own, .venv's serves them; they are compiled on import, since tests use a small part of each SDK.
+# own, .venv's serves them; of each SDK the small part is compiled that tests use.
 pip_install() {
     local env=$1 lock
     shift
@@ -158,6 +158,9 @@ make_sdk_env() {
         say "pip could not install tests/sdks/$1.lock into .sdks/$1. $offline_hint"
         return 1
     }
+    # Some SDKs say things when they are imported; and what can't be is told by its test.
+    env -u PYTHONDONTWRITEBYTECODE "$env/bin/python" "$root/tests/sdks/compiled.py" \
+        </dev/null >/dev/null 2>&1 || true
     stamp "$env" "$lock" >"$env/.stamp-sdk"
 }
 

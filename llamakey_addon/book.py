@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from llamakey_addon import account, admit
 from llamakey_addon.admit import Admission
@@ -29,6 +29,10 @@ from llamakey_addon.store.ledger import Alert, Closing, Hold, Ledger
 
 type Admitted = Callable[[Hold, Denied | None], None]
 """Told of a row that it is open, or why not."""
+
+_TOGETHER: Final = 64
+"""How many are admitted in one transaction at most: for the next ones the first do not wait, nor
+does another process for long."""
 
 
 class Journal(Protocol):
@@ -78,6 +82,8 @@ class Book:
         try:
             hold = self.admission.ask(call, asked, time.time())
             if admitted is not None and self.soon is not None:
+                if len(self._asking) >= _TOGETHER:
+                    self.admit()
                 if not self._asking:
                     self.soon()
                 self._asking.append((hold, admitted))
@@ -95,6 +101,8 @@ class Book:
     def admit(self) -> None:
         """Admit all that have asked, in one transaction, and tell each. Where that fails, exactly
         they are denied."""
+        if not self._asking:
+            return
         try:
             self.admission.admit([hold for hold, _ in self._asking])
             self._say_written()

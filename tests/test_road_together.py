@@ -111,6 +111,21 @@ def test_one_transaction_for_all_of_a_turn(make: Make) -> None:
     assert [row.open for row in rows(bench)] == [True, *[False] * 16]
 
 
+def test_very_many_are_admitted_by_the_handful(make: Make) -> None:
+    bench = make(users={"alice": {"limits": [{"requests": 140, "per": "day"}]}})
+    ask(bench)
+    turn, everybody = Turn(bench.gate), several(bench, 151)[1:]
+    before = bench.store.ledger.written
+    for each in everybody:
+        ask(each)
+    # the first do not wait for the last
+    assert [len(each.rim.wishes) for each in everybody] == [1] * 128 + [0] * 22
+    turn.end()
+    assert bench.store.ledger.written == before + 3
+    assert [len(each.rim.wishes) for each in everybody] == [1] * 139 + [0] * 11
+    assert len(rows(bench)) == 140
+
+
 def test_the_row_is_committed_before_anything_is_wished_for(make: Make) -> None:
     bench = make()
     turn = Turn(bench.gate)

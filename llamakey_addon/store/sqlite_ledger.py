@@ -828,8 +828,11 @@ def _weighted(span: Span, before: int, now_s: float) -> int:
     """What of the bucket before is still within the window, rounded up."""
     if not before:
         return 0
-    length_ms = span.length_s * 1000
-    return -(-before * (length_ms - _gone_ms(span, now_s)) // length_ms)
+    length_ms = (span.end_s - span.start_s) * 1000
+    left_ms = span.end_s * 1000 - int(now_s * 1000)
+    if left_ms > length_ms:
+        return before
+    return -(-before * left_ms // length_ms) if left_ms > 0 else 0
 
 
 def _worst(standings: Sequence[Standing]) -> CapReached | None:

@@ -86,28 +86,28 @@ def test_a_console_that_cannot_spell_shows_something(lmk):
     assert "Commands:" in done.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "heavy"),
-    [
+def test_no_command_loads_what_it_does_not_need(lmk):
+    """In one process: what stays loaded of one command, the next ones may have loaded too."""
+    commands = [
+        (["--version"], (*HEAVY, "pydantic", "yaml")),
         (["--help"], (*HEAVY, "pydantic", "yaml")),
         (["keys", "list"], (*HEAVY, "yaml")),
         (["keys", "new", "bob"], (*HEAVY, "yaml")),
         (["env"], HEAVY),
-        (["--version"], (*HEAVY, "pydantic", "yaml")),
         (["providers"], HEAVY),
         (["script"], HEAVY),
         (["check"], ("mitmproxy", "tornado", "rich")),
-    ],
-)
-def test_no_command_loads_what_it_does_not_need(lmk, arguments, heavy):
+    ]
     program = (
         "import sys\n"
         "from llamakey_addon.cli import main\n"
-        f"main({arguments!r})\n"
-        f"print(set({heavy!r}) & set(sys.modules))"
+        f"for arguments, heavy in {commands!r}:\n"
+        "    main(arguments)\n"
+        "    print('loaded by', arguments, set(heavy) & set(sys.modules))\n"
     )
     done = lmk(command=[sys.executable, "-c", program])
-    assert done.out.splitlines()[-1] == "set()"
+    told = [line for line in done.out.splitlines() if line.startswith("loaded by")]
+    assert told == [f"loaded by {arguments} set()" for arguments, _ in commands], done.err
 
 
 def test_an_old_python_is_told_what_to_do():

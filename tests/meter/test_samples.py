@@ -16,6 +16,7 @@ from llamakey_addon.journey import Metered
 from llamakey_addon.meter import Asked, meter_for
 from llamakey_addon.meter.sockets import socket_meter_for
 from llamakey_addon.prices import Prices
+from tests.cases import case
 from tests.samples import Sample, load
 
 ENTRIES = catalogue.load().entries
@@ -60,6 +61,9 @@ def _socket(sample: Sample) -> Metered:
     return meter.end(complete=True)
 
 
+PROVIDERS = sorted({sample.provider for sample in SAMPLES})
+
+
 def _check(sample: Sample, metered: Metered) -> None:
     assert dict(metered.counts) == sample.counts
     assert metered.exact == sample.exact
@@ -68,8 +72,15 @@ def _check(sample: Sample, metered: Metered) -> None:
     assert metered.job == sample.job
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_counts_and_cost(sample: Sample) -> None:
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_counts_and_cost(provider: str) -> None:
+    for sample in SAMPLES:
+        if sample.provider == provider:
+            with case(sample):
+                _check_counts_and_cost(sample)
+
+
+def _check_counts_and_cost(sample: Sample) -> None:
     assert any("https://" in line for line in sample.comment), "say where it is documented"
     metered = _socket(sample) if sample.frames else _run(sample, [sample.bytes])
     _check(sample, metered)
@@ -80,8 +91,15 @@ def test_counts_and_cost(sample: Sample) -> None:
     assert bill.quality == (sample.quality or usual)
 
 
-@pytest.mark.parametrize("sample", [s for s in SAMPLES if not s.frames], ids=str)
-def test_however_it_arrives(sample: Sample) -> None:
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_however_it_arrives(provider: str) -> None:
+    for sample in SAMPLES:
+        if sample.provider == provider and not sample.frames:
+            with case(sample):
+                _check_in_pieces(sample)
+
+
+def _check_in_pieces(sample: Sample) -> None:
     body = sample.bytes
     dice = random.Random(str(sample))
     _check(sample, _run(sample, (body[at : at + 1] for at in range(len(body)))))

@@ -16,21 +16,19 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 from llamakey_addon.config import Settings
 from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.journal import Journal
 from llamakey_addon.serve import orders, program, second
 from llamakey_addon.serve.changes import LOOK_S, Changes
+from llamakey_addon.serve.crew import Batch, Crew, Duty, Worker, shared_out
 from llamakey_addon.serve.orders import Line, Word
 from llamakey_addon.serve.ports import Listener, Role
 from llamakey_addon.serve.signals import Signals
-from llamakey_addon.serve.turns import Seat, Turns
 from llamakey_addon.serve.wishes import StartFailed, Wishes
 
 #: A worker that ends so soon after its start is no accident.
@@ -40,40 +38,8 @@ _BACKOFF_S: Final = (0.1, 30.0)
 _TRIES: Final = 5
 #: Beyond the time that running answers have; then those who are left are killed.
 _GRACE_S: Final = 10.0
-#: Seats for those who end while others have come in their place.
-_SPARE_SEATS: Final = 16
 #: A stop that takes so long is told of.
 _TELL_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """What a worker has from its parent."""
-
-    settings: Settings
-    line: Line
-    seat: Seat
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Workers that were started for the same reason."""
-
-    settings: Settings = field(repr=False)
-    count: int
-    turns: Turns
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    pid: int
-    line: Line
-    batch: _Batch | None
-    """None for one that a former life of this process has started."""
-    seat: int
-    born_s: float
-    state: Literal["starting", "serving", "ending"] = "starting"
-    failure: str = ""
 
 
 class Parent:
@@ -102,19 +68,20 @@ class Parent:
         self._changes = Changes(wishes, settings, journal)
         self._program = program.fingerprint()
         now_s = time.monotonic()
-        self._workers = [
-            _Worker(heir.pid, Line(heir.socket()), None, -1, now_s, heir.state) for heir in heirs
-        ]
-        self._coming: _Batch | None = _batch(settings, wishes.workers)
+        self._crew = Crew(
+            signals,
+            (Worker(heir.pid, Line(heir.socket()), None, -1, now_s, heir.state) for heir in heirs),
+        )
+        self._coming: Batch | None = Batch.of(settings, wishes.workers)
         """Not all of it serves yet."""
         self._why = "restarted"
-        self._serving: _Batch | None = None
+        self._serving: Batch | None = None
         self._rehearsal: subprocess.Popen[bytes] | None = None
         self._fork_s = now_s
         """When the next fork may be."""
         self._failures = 0
         self._look_s = now_s + LOOK_S
-        self._taking: set[_Worker] = set()
+        self._taking: set[Worker] = set()
         """Who has yet to take the settings that a reload brought."""
         self._told_of: Callable[[], None] = _nothing
         """Says that they were taken, once they all have."""
@@ -136,7 +103,7 @@ class Parent:
             if (duty := self._fork_missing()) is not None:
                 return duty
             self._wait()
-            for worker in list(self._workers):
+            for worker in list(self._crew.workers):
                 self._hear(worker)
             self._reap()
             for number in self._signals.take():
@@ -145,7 +112,7 @@ class Parent:
             self._look_at_reload()
             self._look_at_files()
             self._look_at_end()
-            if self._stops and not self._workers:
+            if self._stops and not self._crew.workers:
                 break
         if self._fatal:
             raise StartFailed(self._fatal)
@@ -159,7 +126,7 @@ class Parent:
             until_s = min(until_s, self._fork_s)
         poll = select.poll()
         poll.register(self._signals.fileno(), select.POLLIN)
-        for worker in self._workers:
+        for worker in self._crew.workers:
             if not worker.line.closed:
                 poll.register(worker.line.fileno(), select.POLLIN)
         poll.poll(max(0.0, until_s - now_s) * 1000)
@@ -173,45 +140,14 @@ class Parent:
                 batch is not None
                 and not self._stops
                 and time.monotonic() >= self._fork_s
-                and len(self._of(batch)) < batch.count
-                and self._free_seats(batch)
+                and len(self._crew.of(batch)) < batch.count
+                and self._crew.has_seat(batch)
             ):
-                if (duty := self._fork(batch)) is not None:
+                if (duty := self._crew.fork(batch)) is not None:
                     return duty
         return None
 
-    def _of(self, batch: _Batch) -> list[_Worker]:
-        return [w for w in self._workers if w.batch is batch and w.state != "ending"]
-
-    def _free_seats(self, batch: _Batch) -> set[int]:
-        taken = {worker.seat for worker in self._workers if worker.batch is batch}
-        return set(range(batch.count + _SPARE_SEATS)) - taken
-
-    def _fork(self, batch: _Batch) -> Duty | None:
-        number = min(self._free_seats(batch))
-        ours, theirs = orders.pair()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-
-        def fork() -> int:
-            pid = os.fork()
-            if pid == 0:
-                self._signals.forget()
-                for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
-                    signal.signal(ignored, signal.SIG_IGN)  # they are the parent's
-            return pid
-
-        pid = self._signals.held_back(fork)
-        if pid:
-            theirs.close()
-            self._workers.append(_Worker(pid, ours, batch, number, time.monotonic()))
-            return None
-        ours.close()
-        for other in self._workers:
-            other.line.close()
-        return Duty(shared_out(batch.settings, batch.count), theirs, batch.turns.seat(number))
-
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: Worker) -> None:
         for word, content in worker.line.heard():
             match word:
                 case Word.READY if worker.state == "starting":
@@ -229,7 +165,7 @@ class Parent:
                     )
                     self._say(worker, Word.RETIRE)
 
-    def _say(self, worker: _Worker, word: Word, content: bytes = b"") -> None:
+    def _say(self, worker: Worker, word: Word, content: bytes = b"") -> None:
         if word in (Word.RETIRE, Word.STOP, Word.NOW):
             worker.state = "ending"
         if not worker.line.say(word, content):
@@ -237,16 +173,13 @@ class Parent:
             os.kill(worker.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        for worker in list(self._workers):
+        for worker in list(self._crew.workers):
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if not pid:
                 continue
             self._hear(worker)  # its last words
-            worker.line.close()
-            self._workers.remove(worker)
+            self._crew.forget(worker)
             self._taking.discard(worker)
-            if worker.batch is not None and worker.seat >= 0:
-                worker.batch.turns.seat(worker.seat).leave()
             code = os.waitstatus_to_exitcode(status)
             how = f"was killed by {_name(-code)}" if code < 0 else f"ended with exit code {code}"
             if worker.state == "ending":
@@ -255,7 +188,7 @@ class Parent:
             elif not self._stops:
                 self._lost(worker, how)
 
-    def _lost(self, worker: _Worker, how: str) -> None:
+    def _lost(self, worker: Worker, how: str) -> None:
         """A worker has ended by itself."""
         now_s = time.monotonic()
         soon = worker.state == "starting" or now_s - worker.born_s < _SOON_S
@@ -267,22 +200,19 @@ class Parent:
             self._journal.note(f"worker {worker.pid} {how}: another takes its place")
             return
         reason = worker.failure or how
-        if worker.batch is not None and worker.batch is self._coming and self._has_other(worker):
+        if (
+            worker.batch is not None
+            and worker.batch is self._coming
+            and self._crew.has_other(worker)
+        ):
             self._journal.note(f"{self._why}: a worker does not start, nothing changes. {reason}")
             self._call_off()
-        elif self._failures >= _TRIES and not self._any_serves():
+        elif self._failures >= _TRIES and not self._crew.any_serves():
             self._fatal = f"No worker starts. {reason}"
             self._begin_stop()
         else:
             wait_s = max(0.0, self._fork_s - now_s)
             self._journal.note(f"a worker does not start, again in {wait_s:.1f} s. {reason}")
-
-    def _any_serves(self) -> bool:
-        return any(worker.state == "serving" for worker in self._workers)
-
-    def _has_other(self, worker: _Worker) -> bool:
-        """Whether others serve than those of its batch."""
-        return any(w.state == "serving" and w.batch is not worker.batch for w in self._workers)
 
     # ── restarts ──────────────────────────────────────────────────────────────────────────────
 
@@ -291,14 +221,14 @@ class Parent:
         coming = self._coming
         if coming is None:
             return
-        serving = [w for w in self._workers if w.batch is coming and w.state == "serving"]
+        serving = [w for w in self._crew.workers if w.batch is coming and w.state == "serving"]
         if len(serving) < coming.count:
             return
         self._serving, self._coming = coming, None
         self._failures = 0
-        old = [w for w in self._workers if w.batch is not coming and w.state != "ending"]
+        old = [w for w in self._crew.workers if w.batch is not coming and w.state != "ending"]
         content = orders.pack(shared_out(coming.settings, coming.count))
-        for worker in list(self._workers):
+        for worker in list(self._crew.workers):
             if worker.batch is not coming:
                 # An idle connection is left to its client, whose next request may be on its way;
                 # it is judged as the new workers would judge it.
@@ -319,15 +249,15 @@ class Parent:
 
     def _call_off(self) -> None:
         """The new batch does not come up: those who serve go on."""
-        for worker in self._workers:
+        for worker in self._crew.workers:
             if worker.batch is self._coming:
                 self._say(worker, Word.STOP)
         self._coming = None
         self._failures = 0
         if self._serving is None:
             # A former life's go on; whoever of them ends is replaced by one of this life's.
-            heirs = [w for w in self._workers if w.batch is None and w.state == "serving"]
-            self._serving = _batch(self._changes.settings, len(heirs))
+            heirs = [w for w in self._crew.workers if w.batch is None and w.state == "serving"]
+            self._serving = Batch.of(self._changes.settings, len(heirs))
             for worker in heirs:
                 worker.batch = self._serving
         self._go_on()
@@ -350,7 +280,7 @@ class Parent:
         if program.fingerprint() != self._program:
             self._rehearsal = program.rehearse()
         else:
-            self._coming, self._why = _batch(new, self._wishes.workers), "restarted"
+            self._coming, self._why = Batch.of(new, self._wishes.workers), "restarted"
 
     def _look_after_rehearsal(self) -> None:
         """The new code was tried out by a process of its own: if all is well, become it."""
@@ -369,7 +299,7 @@ class Parent:
             self._journal.flush()
             heirs = [
                 program.Heir(w.pid, w.line.fileno(), "ending" if w.state == "ending" else "serving")
-                for w in self._workers
+                for w in self._crew.workers
             ]
             addresses = self._addresses()
             error = self._signals.held_back(
@@ -393,7 +323,7 @@ class Parent:
         try:
             new = self._changes.load()
         except ConfigError as error:
-            for worker in self._workers:
+            for worker in self._crew.workers:
                 self._say(worker, Word.REOPEN)
             self._changes.refuse(why, error)
             return
@@ -401,8 +331,8 @@ class Parent:
         self._serving.settings = new  # of those who are forked from now on
         content = orders.pack(shared_out(new, self._serving.count))
         self._told_of = lambda: self._changes.take(why, new)
-        self._taking = {w for w in self._workers if w.state != "ending"}
-        for worker in list(self._workers):
+        self._taking = {w for w in self._crew.workers if w.state != "ending"}
+        for worker in list(self._crew.workers):
             self._say(worker, Word.SETTINGS, content)
 
     def _look_at_reload(self) -> None:
@@ -460,18 +390,18 @@ class Parent:
             self._look_s = self._stopped_s + _TELL_S
             for listener in self._listeners:
                 listener.close()
-            for worker in self._workers:
+            for worker in self._crew.workers:
                 self._say(worker, Word.STOP)
             if self._rehearsal is not None:
                 self._rehearsal.kill()
         elif self._stops == 2:
-            for worker in self._workers:
+            for worker in self._crew.workers:
                 self._say(worker, Word.NOW)
         else:
             self._kill()
 
     def _look_at_end(self) -> None:
-        if not self._stops or not self._workers:
+        if not self._stops or not self._crew.workers:
             return
         gone_s = time.monotonic() - self._stopped_s
         limit_s = self._changes.settings.limits.drain_timeout_s
@@ -486,36 +416,12 @@ class Parent:
 
     def _kill(self) -> None:
         self._killed = True
-        for worker in self._workers:
+        for worker in self._crew.workers:
             os.kill(worker.pid, signal.SIGKILL)
 
 
 def _nothing() -> None:
     """There is nothing to say."""
-
-
-def _batch(settings: Settings, count: int | None) -> _Batch:
-    count = settings.workers if count is None else count
-    return _Batch(settings, count, Turns(count + _SPARE_SEATS))
-
-
-def shared_out(settings: Settings, count: int) -> Settings:
-    """A worker's settings, one of so many: of what is bounded in all, its share."""
-
-    def share(most: int) -> int:
-        return -(-most // max(1, count))
-
-    limits = settings.limits
-    return replace(
-        settings,
-        limits=replace(
-            limits,
-            connections=share(limits.connections),
-            connections_per_address=share(limits.connections_per_address),
-            pool_idle=share(limits.pool_idle),
-            upstream_connections=share(limits.upstream_connections),
-        ),
-    )
 
 
 def _name(number: int) -> str:

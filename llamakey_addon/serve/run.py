@@ -27,8 +27,9 @@ from llamakey_addon.journey import Provider
 from llamakey_addon.prices import Prices
 from llamakey_addon.serve import envfile, localkey, loops, openfiles, ports, program, second, show
 from llamakey_addon.serve.alone import Alone
+from llamakey_addon.serve.crew import Duty
 from llamakey_addon.serve.localkey import FileRefused, LocalKey
-from llamakey_addon.serve.parent import Duty, Parent
+from llamakey_addon.serve.parent import Parent
 from llamakey_addon.serve.ports import Listener
 from llamakey_addon.serve.signals import Signals
 from llamakey_addon.serve.wishes import StartFailed, Wishes

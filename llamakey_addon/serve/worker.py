@@ -11,9 +11,9 @@ from llamakey_addon.errors import ConfigError, LlamaKeyError
 from llamakey_addon.house import House
 from llamakey_addon.journal import Journal
 from llamakey_addon.serve import orders
+from llamakey_addon.serve.crew import Duty
 from llamakey_addon.serve.log import what
 from llamakey_addon.serve.orders import Word
-from llamakey_addon.serve.parent import Duty
 from llamakey_addon.serve.ports import Listener
 from llamakey_addon.serve.serving import Serving
 from llamakey_addon.serve.wishes import Wishes

@@ -24,7 +24,7 @@ from botocore.credentials import Credentials
 from llamakey_addon.config import Settings
 from llamakey_addon.keys import SecretMisuse, parse
 from llamakey_addon.serve import orders
-from llamakey_addon.serve.parent import shared_out
+from llamakey_addon.serve.crew import shared_out
 from llamakey_addon.serve.turns import Turns
 from tests import steady
 from tests.cli.command import REAL_KEY

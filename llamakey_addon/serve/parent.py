@@ -229,9 +229,10 @@ class Parent:
         old = [w for w in self._crew.workers if w.batch is not coming and w.state != "ending"]
         content = orders.pack(shared_out(coming.settings, coming.count))
         for worker in list(self._crew.workers):
-            if worker.batch is not coming:
+            if worker.batch is not None and worker.batch is not coming:
                 # An idle connection is left to its client, whose next request may be on its way;
-                # it is judged as the new workers would judge it.
+                # it is judged as the new workers would judge it. (Those of a former life have
+                # other code, and perhaps other settings.)
                 self._say(worker, Word.SETTINGS, content)
         for worker in old:
             self._say(worker, Word.RETIRE)

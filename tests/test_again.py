@@ -6,6 +6,7 @@ import json
 import random
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,18 @@ STREAM = CHAT[:-1] + b',"stream":true}'
 HEADERS = ("Content-Type: application/json", "X-Label: a")
 
 
-def chat(bench: Bench, body: bytes = CHAT) -> int:
+USED = b'{"model":"gpt-4o-mini","usage":{"prompt_tokens":1000,"completion_tokens":0}}'
+COUNTED = OK.replace(b"Length: 2", b"Length: %d" % len(USED)).replace(b"{}", USED)
+
+
+def chat(bench: Bench, body: bytes = CHAT, answer: bytes = OK) -> int:
     """The status of a request, which is answered where it is sent."""
     bench.rim.out.clear()
     wishes = len(bench.rim.wishes)
     bench.client(bench.head("POST /openai/v1/chat/completions", *HEADERS, body=body))
     if len(bench.rim.wishes) > wishes:
         bench.open()
-        bench.answer(OK)
+        bench.answer(answer)
     return bench.got("POST")[0].status
 
 
@@ -109,6 +114,44 @@ def test_limits_that_are_reloaded(tmp_path: Path) -> None:
         with make_bench(tmp_path / "other", users={"alice": {"limits": [limit]}}) as second:
             bench.gate.reload(second.gate.settings)
         assert [chat(bench), chat(bench)] == [200, 429]
+
+
+def test_prices_that_are_reloaded(tmp_path: Path) -> None:
+    with make_bench(
+        tmp_path, prices=[{"provider": "openai", "model": "gpt-4o*", "input_mtok": 2}]
+    ) as bench:
+        costs = []
+        for usd in (3, 5):
+            chat(bench, answer=COUNTED)
+            costs.append(bench.log.receipts[-1].cost_nusd)
+            other = tmp_path / f"at-{usd}"
+            other.mkdir()
+            with make_bench(
+                other, prices=[{"provider": "openai", "model": "gpt-4o*", "input_mtok": usd}]
+            ) as second:
+                bench.gate.reload(second.gate.settings)
+        chat(bench, answer=COUNTED)
+        costs.append(bench.log.receipts[-1].cost_nusd)
+        assert costs == [2_000_000, 3_000_000, 5_000_000]
+
+
+def test_a_budget_that_renews_with_the_month(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the owner's time zone, also where a change of the clocks lies between."""
+    now_s = datetime(2026, 10, 20, 12, tzinfo=UTC).timestamp()
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    config = {
+        "users": {"alice": {"budgets": [{"spend": 1, "per": "month"}]}},
+        "prices": [{"provider": "openai", "model": "*", "request": 1}],
+        "money": {"time_zone": "Europe/Berlin"},
+    }
+    with make_bench(tmp_path, **config) as bench:
+        assert [chat(bench, answer=COUNTED), chat(bench)] == [200, 403]
+        now_s = datetime(2026, 10, 31, 22, 59, 59, tzinfo=UTC).timestamp()  # 23:59:59 there
+        assert chat(bench) == 403
+        now_s += 1
+        assert [chat(bench, answer=COUNTED), chat(bench)] == [200, 403]
 
 
 def test_a_window_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,7 @@ def test_a_budget_that_renews_with_the_month(
     """In the owner's time zone, also where a change of the clocks lies between."""
     now_s = datetime(2026, 10, 20, 12, tzinfo=UTC).timestamp()
     monkeypatch.setattr(time, "time", lambda: now_s)
-    config = {
+    config: dict[str, Any] = {
         "users": {"alice": {"budgets": [{"spend": 1, "per": "month"}]}},
         "prices": [{"provider": "openai", "model": "*", "request": 1}],
         "money": {"time_zone": "Europe/Berlin"},

@@ -7,21 +7,26 @@ functions here are the one place that takes it apart.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import io
+import json
 import pickle
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from llamakey_addon.config import Settings
+from llamakey_addon.errors import ConfigError
 from llamakey_addon.keys import Secret
 
 _HEAD: Final = struct.Struct("!BI")
+_LENGTH: Final = struct.Struct("!I")
 _PIECE: Final = 1 << 18
 #: A worker that does not take an order for so long is stuck.
 PATIENCE_S: Final = 10.0
@@ -113,20 +118,48 @@ def pair() -> tuple[Line, Line]:
 
 
 def pack(settings: Settings) -> bytes:
-    """Settings for a worker. Holds real keys."""
+    """Settings for a worker. Holds real keys.
+
+    Before them stands what fields each of their classes has: a pickled dataclass is its values in
+    their order, and after an upgrade a worker's own classes may have others.
+    """
     out = io.BytesIO()
-    _Packer(out, pickle.HIGHEST_PROTOCOL).dump(settings)
-    return out.getvalue()
+    packer = _Packer(out, pickle.HIGHEST_PROTOCOL)
+    packer.dump(settings)
+    shape = json.dumps(packer.shape).encode()
+    return _LENGTH.pack(len(shape)) + shape + out.getvalue()
 
 
 def unpack(data: bytes) -> Settings:
-    """What `pack` made, in another process of ours."""
-    settings: Settings = pickle.loads(data)  # noqa: S301  from our own parent
+    """What `pack` made, in another process of ours.
+
+    Raises ConfigError where it is of other code.
+    """
+    (length,) = _LENGTH.unpack_from(data)
+    begin = _LENGTH.size + length
+    for place, names in json.loads(data[_LENGTH.size : begin]).items():
+        module, _, name = place.partition(":")
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is None or names != _names(kind):
+            raise ConfigError(f"{name} has other fields in the code that made them")
+    settings: Settings = pickle.loads(data[begin:])  # noqa: S301  from our own parent
     return settings
 
 
+def _names(kind: type[Any]) -> list[str]:
+    return [each.name for each in dataclasses.fields(kind)]
+
+
 class _Packer(pickle.Pickler):
+    def __init__(self, out: io.BytesIO, protocol: int) -> None:
+        super().__init__(out, protocol)
+        self.shape: dict[str, list[str]] = {}
+        """Fields by `module:class`."""
+
     def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if dataclasses.is_dataclass(kind):
+            self.shape[f"{kind.__module__}:{kind.__qualname__}"] = _names(kind)
         if isinstance(value, MappingProxyType):
             return _mapping, (dict(value),)
         if isinstance(value, Secret):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import functools
 import http.client
 import json
@@ -22,6 +23,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from llamakey_addon.config import Settings
+from llamakey_addon.errors import ConfigError
 from llamakey_addon.keys import SecretMisuse, parse
 from llamakey_addon.serve import orders
 from llamakey_addon.serve.crew import shared_out
@@ -411,6 +413,21 @@ def test_settings_reach_a_worker_with_their_keys(tmp_path: Path) -> None:
     assert found.providers["bedrock"].recipe is not None
     with pytest.raises(SecretMisuse):
         pickle.dumps(provider.secret)
+
+
+def test_settings_of_other_code_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pickled dataclass is its values in their order, which another version may have changed."""
+    packed = orders.pack(Settings.load(None, {"LLAMAKEY_HOME": str(tmp_path)}))
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Limits:
+        other: int
+
+    monkeypatch.setattr("llamakey_addon.config.settings.Limits", Limits)
+    with pytest.raises(ConfigError, match="Limits has other fields in the code that made them"):
+        orders.unpack(packed)
 
 
 def test_bounds_on_connections_are_shared_out(tmp_path: Path) -> None:

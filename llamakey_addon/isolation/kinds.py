@@ -102,27 +102,34 @@ class Kinds:
         """
         found: list[Mention] = []
         plain, dull = self.plain, self.dull
-        waiting: list[tuple[str, Any]] = [("", [document])]
-        while waiting:
-            name, value = waiting.pop()
+        # objects, and lists with the name that they stand under; it grows as they are found
+        waiting: list[Any] = [("", [document])]
+        for value in waiting:
             if type(value) is Object:
                 for pair in value:
                     name, inner = pair
                     is_dull = name in dull or self._look_at_name(name, found)
-                    if type(inner) is str:
+                    kind = type(inner)
+                    if kind is str:
                         if is_dull and (" " in inner or pair in plain or len(inner) > _LONGEST):
                             continue
                         found += self.in_text(name, inner)
-                    elif isinstance(inner, list):
+                    elif kind is Object:
+                        waiting.append(inner)
+                    elif kind is list:
                         waiting.append(pair)
                 continue
+            name, items = value
             is_dull = name in dull or self._look_at_name(name, found)
-            for item in value:
-                if type(item) is str:
+            for item in items:
+                kind = type(item)
+                if kind is str:
                     if is_dull and (" " in item or (name, item) in plain or len(item) > _LONGEST):
                         continue
                     found += self.in_text(name, item)
-                elif isinstance(item, list):
+                elif kind is Object:
+                    waiting.append(item)
+                elif kind is list:
                     waiting.append((name, item))
         return found
 

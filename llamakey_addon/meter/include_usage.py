@@ -158,6 +158,8 @@ _PLAIN: Final = rb'(?:null|true|false|-?[0-9.eE+-]+|"(?:[^"\\\r\n]|\\.)*+")'
 _USAGE: Final = re.compile(
     rb',[ ]*"usage"[ ]*:[ ]*null((?:[ ]*,[ ]*"[a-z_]+"[ ]*:[ ]*' + _PLAIN + rb")*[ ]*\}[ \t]*)$"
 )
+_ADDED: Final = b',"usage":null'
+_BEHIND_IT: Final = re.compile(rb'(?:,"[a-z_]+":' + _PLAIN + rb")*\}")
 _SOME_CHOICE: Final = re.compile(rb'"choices"\s*:\s*\[\s*[^\]\s]')
 _BEGINS_USAGE: Final = re.compile(rb',\s*(?:"(?:u(?:s(?:a(?:g(?:e(?:".*)?)?)?)?)?)?)?$', re.DOTALL)
 
@@ -181,13 +183,12 @@ class Strip:
 
     def feed(self, piece: bytes) -> bytes:
         """What may pass now."""
-        if (
-            not (self._held or self._long)
-            and piece.endswith(b"\n\n")
-            and piece.find(b'"usage"') < 0
-            and piece.find(b"\r") < 0
-        ):
-            return piece  # as nearly every piece is: whole events, to which nothing was added
+        if not (self._held or self._long) and piece.endswith(b"\n\n") and piece.find(b"\r") < 0:
+            # as nearly every piece is: whole events to which nothing was added, or one with null
+            if piece.find(b'"usage"') < 0:
+                return piece
+            if (short := _without_plain_null(piece)) is not None:
+                return short
         data = self._held + piece if self._held else piece
         seen = max(0, len(self._held) - 3)
         self._held = b""
@@ -228,6 +229,15 @@ class Strip:
             return b""
         added = _BEGINS_USAGE.search(held)
         return held[: added.start()] if added else held
+
+
+def _without_plain_null(event: bytes) -> bytes | None:
+    """An event of one line without `"usage":null`, as OpenAI adds it; None for any other."""
+    at = event.find(_ADDED)
+    rest, last = at + len(_ADDED), len(event) - 2
+    if at < 0 or event.find(b"\n") != last or event.count(b'"usage"') != 1:
+        return None
+    return event[:at] + event[rest:] if _BEHIND_IT.fullmatch(event, rest, last) else None
 
 
 def stripped(event: bytes) -> bytes:

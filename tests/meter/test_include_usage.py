@@ -238,6 +238,9 @@ def test_the_client_sees_what_it_would_have_seen(name: str, end: str) -> None:
     asked, direct = (text.replace("\n", end).encode() for text in PAIRS[name])
     assert _through([asked]) == direct
     assert _through([asked[at : at + 1] for at in range(len(asked))]) == direct
+    blank = (end * 2).encode()
+    events = [event + blank for event in asked.removesuffix(blank).split(blank)]
+    assert _through(events) == direct
     for cut in range(len(asked)):
         assert _through([asked[:cut], asked[cut:]]) == direct, cut
     dice = random.Random(name)

@@ -197,6 +197,8 @@ def test_h11_reads_every_chunked_body_that_is_taken_as_we_do(data: list[bytes]) 
         return
     if not body.done:
         return
+    if re.search(rb"[0-9a-f][ \t]", content):
+        return  # that blank is the body's, and stays
     # h11 reads no blank between a size and its extension (RFC 9112 7.1.1 lets a recipient)
     plain = re.sub(rb"([0-9a-f])[ \t]+(?=;|\r)", rb"\1", wire)
     other = h11.Connection(h11.SERVER)

@@ -15,7 +15,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
@@ -105,8 +105,10 @@ class _Settlement:
         self.hold = hold
         self.closing = closing
         self.claims = claims
-        self.job = _text(closing.job)
         # All is made fit for the file here, where a failure is this request's alone.
+        self.job, served, priced, end = _texts(
+            (closing.job, closing.served, closing.priced, closing.end)
+        )
         counts = closing.counts
         main = [_bounded(counts.get(kind, 0)) for kind in _MAIN_KINDS]
         others = None
@@ -120,11 +122,11 @@ class _Settlement:
             json.dumps(others, separators=(",", ":")) if others else "",
             self.cost_nusd,
             closing.quality,
-            _text(closing.served),
-            _text(closing.priced),
+            served,
+            priced,
             closing.first_byte_ms,
             closing.total_ms,
-            _text(closing.end),
+            end,
             hold.row,
         )
 
@@ -886,7 +888,7 @@ def _opening(opening: Opening) -> tuple[Any, ...]:
     return (
         max(int(time_s * _SECOND_US), 0),
         id,
-        *(facts if "".join(facts).isascii() else map(_text, facts)),
+        *_texts(facts),
         _bounded(input_tokens),
         _bounded(output_tokens),
         _bounded(cost_nusd),
@@ -897,6 +899,11 @@ def _bounded(count: int) -> int:
     if count.__class__ is int and 0 <= count <= _MOST:
         return count
     return max(0, min(int(count), _MOST))
+
+
+def _texts(texts: tuple[str, ...]) -> Iterable[str]:
+    """Each as UTF-8 can hold it."""
+    return texts if "".join(texts).isascii() else map(_text, texts)
 
 
 def _text(text: str) -> str:

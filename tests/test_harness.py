@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -52,3 +54,16 @@ def test_a_start_that_fails_says_why(proxy: Start) -> None:
 def test_settings_are_merged() -> None:
     base = {"a": {"b": 1, "c": 2}, "d": 3}
     assert harness.merged(base, {"a": {"b": None, "e": 4}, "d": None}) == {"a": {"c": 2, "e": 4}}
+
+
+def test_a_log_is_read_once_and_whole_lines_alone(tmp_path: Path) -> None:
+    nothing = cast(Any, None)
+    proxy = harness.Proxy("lmk", tmp_path, 0, nothing, nothing, nothing)
+    assert proxy.log() == []
+    with proxy.log_path.open("a") as file:
+        for text, count in (('{"n": 0}\n{"n": 1}\n{"n"', 2), (": 2}\n", 3), ("", 3)):
+            file.write(text)
+            file.flush()
+            found = proxy.log()
+            assert found == [{"n": number} for number in range(count)]
+            found.clear()  # the caller's own

@@ -463,8 +463,10 @@ def _read_answer_head(raw: bytes, request_method: str) -> AnswerHead | None:
     passing: list[tuple[bytes, bytes]] = []
     try:
         for line in lines:
-            name, _, value = line.partition(b": ")
+            name, colon, value = line.partition(b": ")
             kind = _answer_names[name]
+            if not colon:
+                return None
             if kind != _PASSES:
                 if kind == _IS_LENGTH:
                     if framed or not value.isdigit() or len(value) > _LENGTH_DIGITS:

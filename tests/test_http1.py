@@ -660,6 +660,7 @@ ANSWER_LINES = [
     b"Set-Cookie: a: b",
     b"Set-Cookie: a:b",
     b"Set-Cookie:a",
+    b"Set-Cookie",
     b"Set-Cookie:",
     b"Set-Cookie: ",
     b"Set-Cookie: a ",

@@ -178,6 +178,18 @@ def test_passing_the_answer_on_fails(
 # ── in the book ─────────────────────────────────────────────────────────────────────────────────
 
 
+def test_an_answers_last_bytes_cannot_leave(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is found to be gone in the midst of a step."""
+    ask(bench)
+    link = bench.open()
+    first = iter([bench.road.client_closed])
+    monkeypatch.setattr(bench.rim, "flush", lambda: next(first, int)())
+    bench.answer(OK)
+    assert bench.road.closed
+    assert link.state == "dropped"
+    assert bench.only_receipt().end == "client left"
+
+
 @pytest.mark.parametrize("where", ["settle", "account"])
 def test_settling_fails(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException

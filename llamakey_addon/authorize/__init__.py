@@ -34,6 +34,8 @@ __all__ = [
 
 _WRITING = ("POST", "PUT", "PATCH", "QUERY")
 _KEPT = 64
+_KEPT_NAMES = 4
+_KEPT_CHARACTERS = 256
 
 type _Said = tuple[tuple[str, ...], str, int]
 """Which models a request names, why it may use others, how many requests are within it."""
@@ -107,9 +109,11 @@ def judge(
     said = (named.names, named.unknown, sum(part.requests for part in within) if within else 0)
     if said not in known.passed:
         _check(visit, named, inner=said[2])
-        if len(known.passed) >= _KEPT:
-            known.passed.clear()
-        known.passed.add(said)
+        names = said[0]  # the client's choice, as are how many and how long
+        if len(names) <= _KEPT_NAMES and sum(map(len, names)) <= _KEPT_CHARACTERS:
+            if len(known.passed) >= _KEPT:
+                known.passed.clear()
+            known.passed.add(said)
     return Call(visit, named.names[0] if named.names else "", within)
 
 

@@ -75,6 +75,8 @@ class Kinds:
     def what(self, path: str, method: str) -> tuple[Kind, Doing, str] | None:
         """What a request with this path does to which kind, and the id of an item."""
         asked = (path, method in _LOOKING)
+        if len(path) > _LONGEST:
+            return self._what(path, looking=method in _LOOKING)
         if asked not in self._paths:
             if len(self._paths) >= _KEPT:
                 self._paths.clear()

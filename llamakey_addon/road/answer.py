@@ -221,6 +221,8 @@ class AnswerRoad(SecondDoorRoad):
         # The client has all of it now, and waits for nothing of what follows. It is booked in the
         # same turn, so that a next request, however soon, finds it booked.
         self._rim.flush()
+        if self._exchange is not x:
+            return  # it could not leave: the connection has ended, and what was on it is booked
         link, x.link = x.link, None
         assert x.answer is not None
         if link is not None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamakey_addon import catalogue
-from llamakey_addon.authorize import judge
+from llamakey_addon.authorize import judge, terms
 from llamakey_addon.catalogue.models import Endpoint
 from llamakey_addon.errors import BadRequest, Forbidden
 from llamakey_addon.journey import Ask, Body, Policy, Provider, Route, Rule, User, Visit
@@ -55,6 +55,19 @@ def allowed(rules: tuple[Rule, ...] | None, **more) -> bool:
     except Forbidden:
         return False
     return True
+
+
+def test_what_was_let_pass_is_remembered_up_to_a_bound() -> None:
+    """Names are the client's choice: many, or long ones, are looked at each time."""
+    asked = visit(endpoint=CHAT.model_copy(update={"model_also": ("models[]",)}))
+    known = terms(asked)
+    for n in range(300):
+        many = [f"{n}-{each}" for each in range(200)]
+        for models in (many, [str(n) * 300], [f"gpt-{n}"]):
+            content = json.dumps({"model": models[0], "models": models[1:]}).encode()
+            assert judge(asked, Body(content), known).model == models[0]
+    assert 0 < len(known.passed) <= 64
+    assert all(sum(map(len, names)) < 300 and len(names) < 10 for names, *_ in known.passed)
 
 
 # --- whitelist ------------------------------------------------------------------------------------

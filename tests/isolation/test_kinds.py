@@ -66,3 +66,8 @@ def test_what_is_remembered_has_a_bound() -> None:
     assert len(OPENAI.dull) <= 4096
     assert len(OPENAI.plain) <= 4096
     assert named({"name-1": FILE})
+    for path in (f"/v1/files/{FILE}", f"/v1/files/{FILE}/{'a' * 3000}"):
+        found = OPENAI.what(path, "GET")
+        assert found is not None
+        assert found[1:] == ("item", FILE)
+    assert max(len(path) for path, _ in OPENAI._paths) < 3000

@@ -239,6 +239,28 @@ def test_what_is_sent_ahead_is_bounded(bench: Bench) -> None:
     assert bench.rim.finished()
 
 
+def test_what_is_answered_at_once_is_read_no_faster(bench: Bench) -> None:
+    """A few heads a turn, whatever of them is there."""
+    look = bench.head("GET /_llamakey/health", key=None)
+    count = 80 * 1024 // len(look)
+    bench.road.client_data(look * count)
+    assert bench.rim.paused()
+    while bench.rim.turns:
+        bench.rim.turns.pop()()
+    assert not bench.rim.paused()
+    assert bench.rim.out.count(b"HTTP/1.1 200 OK") == count
+
+
+def test_a_head_as_long_as_it_may_be_is_read_to_its_end(tmp_path: Path) -> None:
+    with make_bench(tmp_path, {"head_bytes": 300_000}) as bench:
+        fields = [f"X-{n}: {'a' * 4000}" for n in range(60)]
+        head = bench.head("GET /openai/v1/models", *fields)
+        bench.client(head[:-4])
+        assert not bench.rim.paused()
+        bench.client(head[-4:])
+        assert bench.rim.wishes
+
+
 def test_nothing_is_served_after_a_close(bench: Bench) -> None:
     bench.client(
         bench.head("GET /openai/v1/models/one", "Connection: close")

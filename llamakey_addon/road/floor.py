@@ -421,7 +421,9 @@ class Floor:
         """Read from the client only what there is room for."""
         state = self._state
         if state is State.HEAD:
-            want = not self._client_full
+            # More than a head may be long is whole ones, which come a few at a time.
+            most = max(_PIPELINE_BYTES, self._gate.limits.head_bytes)
+            want = not self._client_full and len(self._inbox) <= most
         elif state in _CARRYING:
             want = not self._link_full and not self._inbox
         elif state in _WAITING:

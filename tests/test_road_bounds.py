@@ -40,6 +40,20 @@ def begin_answer(bench: Bench) -> None:
 # ── time ────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_slow_body_behind_one_that_the_provider_did_not_read(bench: Bench) -> None:
+    """Whether the last request's connection was full says nothing of the next one."""
+    upload(bench)
+    bench.road.link_writable(False)
+    bench.client(b"x" * 60000)
+    bench.answer(OK)
+    head = bench.head("POST /openai/v1/chat/completions", "Content-Length: 100")
+    bench.client(head + CHAT)
+    bench.wait(59)
+    assert len(bench.got("POST", "POST")) == 1
+    bench.wait(2)
+    assert bench.got("POST", "POST", closed=True)[1].status == 408
+
+
 def test_a_slow_head(bench: Bench) -> None:
     for byte in bench.head("GET /openai/v1/models")[:15]:
         bench.client(bytes([byte]))

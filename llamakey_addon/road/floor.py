@@ -142,6 +142,7 @@ class Floor:
         x = self._exchange = Exchange(ask, head, self._now_s)
         x.look = look
         x.turn = self._turn
+        self._link_full = False  # of the connection before
         self._deadline_s = NEVER_S
         return x
 

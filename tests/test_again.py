@@ -47,6 +47,37 @@ def test_a_key_that_is_revoked(tmp_path: Path) -> None:
         assert chat(bench) == 401
 
 
+def test_a_key_that_ends_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock was set back, and is set right."""
+    now_s = 1_793_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    with make_bench(tmp_path) as bench:
+        bench.key = (minted := mint()).text
+        bench.store.add_key("desk", "alice", minted, expires_s=now_s)
+        assert chat(bench.another_road()) == 401
+        now_s -= 100
+        assert [chat(bench), chat(bench)] == [200, 200]
+        now_s += 200
+        assert chat(bench) == 401
+
+
+def test_somebody_else_whose_key_is_valid_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock was set back: an account that was one user's is shared as it was."""
+    now_s = 1_793_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    path = "GET /openai/v1/files/file-0123456789abcdef"
+    with make_bench(tmp_path) as bench:
+        bench.store.add_key("tower", "bob", mint(), expires_s=now_s)
+        bench.client(bench.head(path))
+        bench.open()
+        bench.answer(OK)
+        now_s -= 100
+        bench.client(bench.head(path))
+        assert [got.status for got in bench.got("GET", "GET")] == [200, 404]
+
+
 def test_rules_that_are_reloaded(tmp_path: Path) -> None:
     with make_bench(tmp_path) as bench:
         assert [chat(bench), chat(bench)] == [200, 200]

@@ -64,6 +64,7 @@ class SqliteStore:
         "_connection",
         "_identity",
         "_kept_s",
+        "_last_end_s",
         "_ledger",
         "_mark",
         "_next_end_s",
@@ -87,7 +88,8 @@ class SqliteStore:
         self._change = -1
         self._cache: dict[str, KeyRow] = {}
         self._validity = 0
-        self._next_end_s = math.inf
+        self._last_end_s, self._next_end_s = -math.inf, math.inf
+        """Between them no key ceases to be valid by itself; a clock may be set back before the one."""
         self._uses: dict[str, float] = {}
         """Last use by key, where it is not written yet."""
         self._kept_s: dict[str, float] = {}
@@ -134,13 +136,13 @@ class SqliteStore:
             return self._fresh().get(key_id)
 
     def validity(self, now_s: float) -> int:
-        if self._is_fresh() and now_s < self._next_end_s:
+        if self._is_fresh() and self._last_end_s <= now_s < self._next_end_s:
             return self._validity
         with self._errors():
             cache = self._fresh()
-            if now_s >= self._next_end_s:
+            if not self._last_end_s <= now_s < self._next_end_s:
                 self._validity += 1
-                self._next_end_s = _next_end_s(cache.values(), now_s)
+                self._last_end_s, self._next_end_s = _ends_around(cache.values(), now_s)
             return self._validity
 
     def _is_fresh(self) -> bool:
@@ -166,7 +168,8 @@ class SqliteStore:
                 rows = map(_row, connection.execute(f"{_SELECT} ORDER BY created_s, id"))
                 self._cache = {row.id: row for row in rows}
                 self._validity += 1
-                self._next_end_s = _next_end_s(self._cache.values(), time.time())
+                ends_s = _ends_around(self._cache.values(), time.time())
+                self._last_end_s, self._next_end_s = ends_s
                 self._change = change
             self._version = version
         self._seen, self._trust_until_s = mark, now_s + _TRUST_S
@@ -612,10 +615,14 @@ def _find(connection: sqlite3.Connection, name_or_id: str) -> KeyRow:
     return _row(found)
 
 
-def _next_end_s(rows: Iterable[KeyRow], now_s: float) -> float:
-    """When the next key ceases to be valid by itself; infinity when none does."""
-    ends = (time_s for row in rows for time_s in (row.expires_s, row.retires_s) if time_s)
-    return min((time_s for time_s in ends if time_s > now_s), default=math.inf)
+def _ends_around(rows: Iterable[KeyRow], now_s: float) -> tuple[float, float]:
+    """When the last key ceased to be valid by itself, and when the next one will; infinity where
+    none does."""
+    ends = [time_s for row in rows for time_s in (row.expires_s, row.retires_s) if time_s]
+    return (
+        max((time_s for time_s in ends if time_s <= now_s), default=-math.inf),
+        min((time_s for time_s in ends if time_s > now_s), default=math.inf),
+    )
 
 
 # --- names ----------------------------------------------------------------------------------------

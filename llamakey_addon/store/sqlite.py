@@ -89,7 +89,7 @@ class SqliteStore:
         self._cache: dict[str, KeyRow] = {}
         self._validity = 0
         self._last_end_s, self._next_end_s = -math.inf, math.inf
-        """Between them no key ceases to be valid by itself; a clock may be set back before the one."""
+        """Between these no key ceases to be valid by itself. A clock may be set back, too."""
         self._uses: dict[str, float] = {}
         """Last use by key, where it is not written yet."""
         self._kept_s: dict[str, float] = {}

@@ -132,6 +132,15 @@ class RoadLayer(ClientEdge, layer.Layer):
         if transport is not None:
             end_when_stuck(transport.get_write_buffer_size, transport.abort)
 
+    def resume_client(self) -> None:
+        io = self._handler.transports.get(self.context.client)
+        if io is not None and getattr(io.reader, "_paused", False):
+            # The handler's stream reader is full. It will resume by itself once it was read: asked
+            # to take more now, it would know no bound.
+            self._reading_paused = False
+            return
+        super().resume_client()
+
     def client(self) -> Client:
         return self.context.client
 

@@ -58,6 +58,8 @@ def test_a_connection_handler_knows_its_streams() -> None:
     holds({"handler", "reader", "writer"} <= names, "ConnectionIO's fields", "layer.py, addon.py")
     source = inspect.getsource(server.ConnectionHandler.__init__)
     holds("self.transports = {}" in source, "ConnectionHandler.transports", "layer.py")
+    source = inspect.getsource(asyncio.StreamReader.feed_data)
+    assert "self._paused = True" in source, "asyncio has moved StreamReader._paused: see layer.py"
 
 
 def test_server_event_is_one_step_under_a_lock() -> None:

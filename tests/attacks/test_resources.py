@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import select
 import threading
 import time
 import zlib
@@ -228,3 +230,23 @@ def test_requests_sent_ahead_are_bounded(door: Door) -> None:
         assert pour(wire, door.head("GET /anthropic/odd/json") * 1000, 100 * MIB) < 50 * MIB
     door.world.gate(gate).open()
     door.seen()
+
+
+@pytest.mark.parametrize("door", ["mitmdump"], indirect=True)
+def test_a_client_that_asks_faster_than_it_is_answered(door: Door) -> None:
+    """It needs no key for that, and reads its answers. Here two pause the reading, mitmproxy's
+    stream and the road, and neither may undo what the other did."""
+    look = b"GET /_llamakey/health HTTP/1.1\r\nHost: a\r\n\r\n"
+    heads, sent, answered = look * 20_000, 0, 0
+    with door.wire() as wire:
+        connection = wire._socket
+        connection.setblocking(False)
+        while answered < 60_000:
+            select.select([connection], [connection], [], 10)
+            with contextlib.suppress(BlockingIOError):
+                at = sent % len(look)
+                sent += connection.send(heads[at : at + 65536])
+            with contextlib.suppress(BlockingIOError):
+                # a word that is cut between two reads is counted in neither: there are few
+                answered += connection.recv(1 << 20).count(b'"ok"')
+            assert sent - answered * len(look) < 16 * MIB, "read without bound"

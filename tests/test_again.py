@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import re
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from llamakey_addon import http1
+from llamakey_addon.journey import KnownHead
 from llamakey_addon.keys import mint
 from llamakey_addon.mask import PlainMask, _tail, forms, mask_all
 from llamakey_addon.meter.asked import _PACKED, Asked, _may_be_packed
@@ -29,11 +32,11 @@ USED = b'{"model":"gpt-4o-mini","usage":{"prompt_tokens":1000,"completion_tokens
 COUNTED = OK.replace(b"Length: 2", b"Length: %d" % len(USED)).replace(b"{}", USED)
 
 
-def chat(bench: Bench, body: bytes = CHAT, answer: bytes = OK) -> int:
+def chat(bench: Bench, body: bytes = CHAT, answer: bytes = OK, *more: str) -> int:
     """The status of a request, which is answered where it is sent."""
     bench.rim.out.clear()
     wishes = len(bench.rim.wishes)
-    bench.client(bench.head("POST /openai/v1/chat/completions", *HEADERS, body=body))
+    bench.client(bench.head("POST /openai/v1/chat/completions", *HEADERS, *more, body=body))
     if len(bench.rim.wishes) > wishes:
         bench.open()
         bench.answer(answer)
@@ -335,3 +338,28 @@ def test_a_piece_that_holds_no_key_passes_as_it_is() -> None:
                 mask = PlainMask(spelled)
                 assert mask.feed(data) == masked[: len(masked) - keep], data
                 assert not re.search(re.escape(long_one), mask.end())
+
+
+def test_heads_that_are_forgotten_are_gone_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that followed from one leads back to it, so the collector of garbage, which seldom
+    comes, is not needed."""
+    monkeypatch.setattr(http1, "_KNOWN_HEADS", 4)
+    monkeypatch.setattr(http1, "_known_heads", http1._KnownHeads())
+    config: dict[str, Any] = {"everybody": {"budgets": [{"spend": 5, "per": "day"}]}}
+    with make_bench(tmp_path, **config) as bench:
+        gc.collect()
+        gc.disable()
+        try:
+            before = _heads()
+            for number in range(20):
+                for body in (CHAT, STREAM):
+                    assert chat(bench, body, OK, f"X-Number: {number}") == 200
+            assert 4 <= _heads() - before <= 9  # two generations, and that of the last request
+        finally:
+            gc.enable()
+
+
+def _heads() -> int:
+    return sum(type(each) is KnownHead for each in gc.get_objects())

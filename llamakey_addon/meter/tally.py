@@ -18,7 +18,9 @@ BYTES_PER_TOKEN: Final = 4
 _MODEL_TRIES: Final = 8
 _MODEL_MAX: Final = 256
 _TERM_MAX: Final = 64
-_HEARD_BYTES: Final = 16 * 1024
+_HEARD_BYTES: Final = 2 * 1024
+#: So many batches of that are all searched, before a quarter is.
+_WHOLLY: Final = 16
 _BEHIND: Final = 16
 _BY_ITS_END_BYTES: Final = 64 * 1024
 _NOTHING: Final = 0
@@ -234,7 +236,7 @@ class Tally:
     def _sample(self) -> None:
         """Of a long stream a quarter is searched, and the rest taken to be like it."""
         self._batches += 1
-        if self._batches > 2 and self._batches % 4:
+        if self._batches > _WHOLLY and self._batches % 4:
             pieces, size, of = self._rate
             more = self.heard - self._searched
             self._pieces += pieces * more // of

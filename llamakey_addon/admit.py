@@ -182,10 +182,7 @@ class Admission:
         """
         visit = call.visit
         kind = self._kind(call)
-        if call.within:
-            expected = self._of_batch(call, now_s)
-        else:
-            expected = kind.expected or self._guess(call, asked, now_s, counted=kind.counted)
+        expected = self._expected(call, asked, now_s, kind.expected, counted=kind.counted)
         if kind.counted:
             self._check_countable(call, kind.bounds, expected)
         opening = Opening(
@@ -244,7 +241,8 @@ class Admission:
             return
         now_s = hold.opening.time_s
         counted = any(bound.cap.unit in ("tokens", "nusd") for bound in bounds)
-        expected = self._expected(call, asked, now_s, counted=counted)
+        known = _by_the_way(visit)
+        expected = self._expected(call, asked, now_s, known, counted=counted)
         if counted:
             self._check_countable(call, bounds, expected)
         spent = 0 if expected.price is None else expected.price.cost_nusd(used) or 0
@@ -467,12 +465,14 @@ class Admission:
             )
         return known
 
-    def _expected(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
+    def _expected(
+        self, call: Call, asked: Asked, now_s: float, known: Expected | None, *, counted: bool
+    ) -> Expected:
+        """What a request will probably use. `known` is what follows from its way alone."""
         if call.within:
             return self._of_batch(call, now_s)
-        return _by_the_way(call.visit) or self._guess(call, asked, now_s, counted=counted)
-
-    def _guess(self, call: Call, asked: Asked, now_s: float, *, counted: bool) -> Expected:
+        if known is not None:
+            return known
         entry = call.visit.route.provider.entry
         counts = self._estimates.counts(call, asked, closely=counted)
         price = self._price(entry, call.model, now_s)

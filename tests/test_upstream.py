@@ -578,26 +578,25 @@ async def test_a_retired_pool_opens_none_ahead() -> None:
         assert not pool._all
 
 
-@pytest.mark.parametrize("cools", [False, True])
-async def test_a_pool_that_cools_opens_none_ahead(
-    monkeypatch: pytest.MonkeyPatch, cools: bool
-) -> None:
+async def test_a_pool_that_cools_opens_none_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside one that does not, which shows when it would have."""
     monkeypatch.setattr(warmth, "_SOON_S", 0.0)
     monkeypatch.setattr(warmth, "_BACKOFF_S", (0.0, 0.0))
     async with serving() as provider:
-        pool, upstream = make(), at(provider)
-        pool.keep_warm([upstream], 1)
-        await until(lambda: pool.idle(upstream) == 1)
-        if cools:
-            pool.let_cool()
-        link = pool.take(upstream)
-        assert link is not None, "what is there is used"
-        link.drop()
-        if not cools:
-            await until(lambda: pool.opened == 2)
-        await asyncio.sleep(0.01)
-        assert pool.opened == (1 if cools else 2)
-        pool.close()
+        pools, upstream = (make(), make()), at(provider)
+        cools, stays = pools
+        for pool in pools:
+            pool.keep_warm([upstream], 1)
+        await until(lambda: all(pool.idle(upstream) == 1 for pool in pools))
+        cools.let_cool()
+        for pool in pools:
+            link = pool.take(upstream)
+            assert link is not None, "what is there is used"
+            link.drop()
+        await until(lambda: stays.opened == 2 and stays.idle(upstream) == 1)
+        assert (cools.opened, stays.opened) == (1, 2)
+        for pool in pools:
+            pool.close()
 
 
 # ── the company's proxy ─────────────────────────────────────────────────────────────────────────
